@@ -1,0 +1,35 @@
+"""Signal processing in jax.numpy: exact against SciPy and MNE, differentiable, along time."""
+
+from fitting.signal.connectivity import (
+    analytic_signal,
+    envelope_fc,
+    fc_correlation,
+    fc_dynamics,
+    fc_matrix,
+    modulus,
+    pearson,
+    phase_locking,
+    zscore,
+)
+from fitting.signal.filters import band_pass, low_pass, sosfiltfilt
+from fitting.signal.observation import Observation
+from fitting.signal.spectral import hilbert, resample, welch
+
+__all__ = [
+    "Observation",
+    "analytic_signal",
+    "band_pass",
+    "envelope_fc",
+    "fc_correlation",
+    "fc_dynamics",
+    "fc_matrix",
+    "hilbert",
+    "low_pass",
+    "modulus",
+    "pearson",
+    "phase_locking",
+    "resample",
+    "sosfiltfilt",
+    "welch",
+    "zscore",
+]

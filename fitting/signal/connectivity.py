@@ -1,0 +1,387 @@
+"""Functional connectivity: amplitude envelopes, plain correlation, phase locking, and how matrices compare."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Complex, Float
+
+from fitting.errors import InputError
+from fitting.signal.checks import check_band, check_cutoff, check_rate, check_signals
+from fitting.signal.filters import band_pass, sosfiltfilt
+from fitting.signal.filters import low_pass as design_low_pass
+from fitting.signal.spectral import hilbert, resample
+
+#: Bytes that the intermediate of one group of regions may take in :func:`envelope_fc`.
+GROUP_BYTES = 24e6
+
+
+def modulus(z: Complex[Array, ...]) -> Float[Array, ...]:
+    """``|z|``, with gradient zero instead of NaN where ``z`` is zero."""
+    square = z.real**2 + z.imag**2
+    safe = jnp.where(square > 0, square, 1.0)
+    return jnp.where(square > 0, jnp.sqrt(safe), 0.0)
+
+
+def _divide(a, b):
+    """``a / b``, and zero with gradient zero where ``b`` is zero."""
+    return jnp.where(b != 0, a / jnp.where(b != 0, b, 1.0), 0.0)
+
+
+def _demean(x):
+    return x - x.mean(-1, keepdims=True)
+
+
+def _correlation(cross, left, right, floor=0.0):
+    """Correlation from a covariance and two variances; zero where a variance does not exceed its floor."""
+    varies = (left > floor) & (right > 0)
+    return jnp.where(varies, cross / jnp.sqrt(jnp.where(varies, left * right, 1.0)), 0.0)
+
+
+def zscore(x: Float[Array, "time region"]) -> Float[Array, "time region"]:
+    """Signals with mean zero and population standard deviation one; constant signals become zero.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from fitting.signal import zscore
+    >>> zscore(jnp.array([[1.0], [3.0]])).tolist()
+    [[-1.0], [1.0]]
+    """
+    check_signals(x)
+    x = x - x.mean(0)
+    variance = (x**2).mean(0)
+    return _divide(x, jnp.sqrt(jnp.where(variance > 0, variance, 1.0))) * (variance > 0)
+
+
+def analytic_signal(
+    x: Float[Array, "time region"], fs: float, band: tuple[float, float], order: int = 3
+) -> Complex[Array, "time region"]:
+    """Analytic signal of ``x`` in a band: zero-phase Butterworth filter along time, then Hilbert transform.
+
+    Parameters
+    ----------
+    x : array (time, region)
+    fs : float
+        Sampling rate in Hz.
+    band : (float, float)
+        Pass band in Hz.
+    order : int
+        Butterworth order.
+
+    Returns
+    -------
+    complex array (time, region)
+        Its modulus is the amplitude envelope.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from fitting.signal import analytic_signal
+    >>> x = 3 * jnp.sin(2 * jnp.pi * 10 * jnp.arange(1000) / 100.0)[:, None]
+    >>> round(float(jnp.abs(analytic_signal(x, 100.0, (8.0, 12.0))[500, 0])), 2)
+    3.0
+    """
+    check_signals(x)
+    return hilbert(sosfiltfilt(band_pass(band, fs, order), x, axis=0), axis=0)
+
+
+class _Smoothing(NamedTuple):
+    """What happens to every envelope before envelopes are correlated; hashable, fixed before compiling."""
+
+    fs: float
+    low_pass: float | None
+    order: int
+    kind: str
+    log: bool
+    samples: int | None  # after down-sampling
+    trim: int  # samples cut from each end, at the final rate
+
+    def __call__(self, envelope):
+        """Process envelopes along their last axis."""
+        if self.log:
+            # Log of the squared envelope. The floor keeps the gradient finite where an envelope is zero.
+            tiny = jnp.finfo(envelope.dtype).tiny
+            envelope = jnp.log(jnp.maximum(envelope**2, tiny))
+        if self.low_pass is not None:
+            sos = design_low_pass(self.low_pass, self.fs, self.order, self.kind)
+            envelope = sosfiltfilt(sos, envelope, axis=-1)
+        if self.samples is not None:
+            envelope = resample(envelope, self.samples, axis=-1)
+        return envelope[..., self.trim : envelope.shape[-1] - self.trim]
+
+
+def _orthogonal_rows(z, unit, smooth, mine, floor):
+    """Rows of the connectivity between orthogonalised envelopes (of ``mine``) and plain ones (of all)."""
+    # Imaginary part of z_i conj(z_j) / |z_j|: what of region i is not in phase with region j.
+    cross = mine.imag[:, None] * unit.real - mine.real[:, None] * unit.imag
+    rest = _demean(smooth(jnp.abs(cross)))
+    plain = _demean(smooth(modulus(z)))
+    covariance = jnp.einsum("ijt,jt->ij", rest, plain, precision=lax.Precision.HIGHEST)
+    return _correlation(covariance, (rest**2).sum(-1), (plain**2).sum(-1), floor)
+
+
+def orthogonalized_envelope_fc(z: Complex[Array, "time region"], smooth: _Smoothing) -> Float[Array, "region region"]:
+    """Correlation of each region's envelope, orthogonalised to each other region, with the other's envelope."""
+    z = z.T
+    regions, samples = z.shape
+    unit = _divide(1.0, modulus(z)) * z
+    # A region orthogonalised to itself, or to an exact copy, leaves rounding noise, whose correlation
+    # would be an accident: below this variance there is no signal.
+    precision = jnp.finfo(z.real.dtype).eps
+    power = (z.real**2 + z.imag**2).sum(-1)
+    floor = (0.0 if smooth.log else 64 * precision**2) * power
+    group = max(1, min(regions, int(GROUP_BYTES / (regions * samples * z.real.dtype.itemsize))))
+    count = -(-regions // group)
+    padded = jnp.pad(z, ((0, count * group - regions), (0, 0))).reshape(count, group, samples)
+    floors = jnp.pad(floor, (0, count * group - regions)).reshape(count, group, 1)
+
+    @jax.checkpoint
+    def rows(z, unit, mine, floor):
+        return _orthogonal_rows(z, unit, smooth, mine, floor)
+
+    fc = lax.map(lambda x: rows(z, unit, *x), (padded, floors))
+    return fc.reshape(count * group, regions)[:regions]
+
+
+def envelope_fc(
+    x: Float[Array, "time region"],
+    fs: float,
+    band: tuple[float, float],
+    low_pass: float | None = None,
+    order: int = 3,
+    orthogonalize: bool = True,
+    *,
+    log: bool = False,
+    absolute: bool = False,
+    symmetrize: bool = True,
+    standardize: bool = False,
+    trim: float = 0.0,
+    envelope_fs: float | None = None,
+    low_pass_kind: str = "butterworth",
+) -> Float[Array, "region region"]:
+    """Amplitude-envelope connectivity of band-limited signals, orthogonalised pairwise against leakage.
+
+    Parameters
+    ----------
+    x : array (time, region)
+        Signals.
+    fs : float
+        Sampling rate in Hz.
+    band : (float, float)
+        Pass band in Hz.
+    low_pass : float, optional
+        Cut-off in Hz of a low-pass filter on the envelopes.
+    order : int
+        Butterworth order of both filters (each run forwards and backwards).
+    orthogonalize : bool
+        Remove from each signal, pair by pair, what is in phase with the other (Hipp et al., 2012).
+    log : bool
+        Correlate the logarithm of squared envelopes.
+    absolute : bool
+        Take absolute correlations, before directions are averaged.
+    symmetrize : bool
+        Average both directions of a pair; without it ``fc[i, j]`` has region i orthogonalised to j.
+    standardize : bool
+        Z-score the signals first (changes rounding only, as correlation ignores scale).
+    trim : float
+        Seconds cut from both ends of the envelopes, where filters start and end.
+    envelope_fs : float, optional
+        Resample envelopes to this rate in Hz before correlating them.
+    low_pass_kind : str
+        ``"butterworth"`` or ``"bessel"``.
+
+    Returns
+    -------
+    array (region, region)
+        Correlations with a zero diagonal. Where an envelope does not vary (a silent region, a pair
+        of identical signals) the entry and its gradient are zero.
+
+    Raises
+    ------
+    InputError
+        If the array is not (time, region) or holds NaN, a band or cut-off reaches the Nyquist
+        frequency, or the signal is too short for the filters or the trim.
+
+    References
+    ----------
+    Hipp, Hawellek, Corbetta, Siegel and Engel, Nature Neuroscience 15 (2012), 884-890, equations 1-3.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fitting.signal import envelope_fc
+    >>> x = jax.random.normal(jax.random.key(0), (2000, 4))
+    >>> fc = envelope_fc(x, fs=100.0, band=(8.0, 12.0), low_pass=1.0)
+    >>> fc.shape, float(fc[0, 0])
+    ((4, 4), 0.0)
+    """
+    check_signals(x)
+    check_band(band, fs)
+    samples = x.shape[0]
+    final_fs, resampled = fs, None
+    if low_pass is not None:
+        check_cutoff(low_pass, fs)
+    if envelope_fs is not None:
+        check_rate(envelope_fs)
+        resampled = round(samples * envelope_fs / fs)
+        final_fs = envelope_fs
+        if resampled < 2:
+            raise InputError(f"{samples / fs:g} s of signal leave {resampled} envelope sample(s) at {envelope_fs:g} Hz")
+    cut = round(trim * final_fs)
+    left = (resampled or samples) - 2 * cut
+    if trim < 0 or left < 2:
+        raise InputError(f"trimming {trim:g} s from both ends of {samples / fs:g} s leaves {max(left, 0)} samples")
+    smooth = _Smoothing(fs, low_pass, order, low_pass_kind, log, resampled, cut)
+    if standardize:
+        x = zscore(x)
+    z = analytic_signal(x, fs, band, order)
+    if orthogonalize:
+        fc = orthogonalized_envelope_fc(z, smooth)
+    else:
+        fc = fc_matrix(smooth(modulus(z).T).T)
+    fc = jnp.abs(fc) if absolute else fc
+    if symmetrize:
+        fc = (fc + fc.T) / 2
+    return fc * (1 - jnp.eye(fc.shape[0], dtype=fc.dtype))
+
+
+def fc_matrix(x: Float[Array, "time region"]) -> Float[Array, "region region"]:
+    """Pearson correlation of every pair of columns; zero where a column is constant, and on the diagonal.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from fitting.signal import fc_matrix
+    >>> x = jnp.array([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]])
+    >>> round(float(fc_matrix(x)[0, 1]), 4)
+    1.0
+    """
+    check_signals(x)
+    x = _demean(x.T)
+    covariance = jnp.matmul(x, x.T, precision=lax.Precision.HIGHEST)
+    variance = jnp.diagonal(covariance)
+    fc = _correlation(covariance, variance[:, None], variance[None, :])
+    return fc * (1 - jnp.eye(len(x), dtype=x.dtype))
+
+
+def fc_correlation(a: Float[Array, "region region"], b: Float[Array, "region region"]) -> Float[Array, ""]:
+    """Pearson correlation of the upper triangles of two connectivity matrices, diagonals left out.
+
+    Parameters
+    ----------
+    a, b : array (region, region)
+        Symmetric matrices with the same regions in the same order.
+
+    Returns
+    -------
+    array ()
+        Between -1 and 1; zero (with gradient zero) if a triangle is constant.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, a matrix is not square, or there are fewer than three regions.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from fitting.signal import fc_correlation
+    >>> a = jnp.array([[0.0, 1.0, 2.0], [1.0, 0.0, 3.0], [2.0, 3.0, 0.0]])
+    >>> round(float(fc_correlation(a, 1 - 2 * a)), 4)
+    -1.0
+    """
+    if a.shape != b.shape or a.ndim != 2 or a.shape[0] != a.shape[1]:
+        raise InputError(f"fc_correlation compares two square matrices of one size; got {a.shape} and {b.shape}")
+    if a.shape[0] < 3:
+        raise InputError(f"fc_correlation needs at least 3 regions (3 pairs); got {a.shape[0]}")
+    upper = np.triu_indices(a.shape[0], 1)
+    return pearson(a[upper], b[upper])
+
+
+def pearson(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:
+    """Pearson correlation of two vectors; zero (with gradient zero) where one is constant."""
+    a, b = _demean(a), _demean(b)
+    return _correlation((a * b).sum(), (a**2).sum(), (b**2).sum())
+
+
+def phase_locking(z: Complex[Array, "time region"]) -> Float[Array, "region region"]:
+    """Phase-locking value of every pair: modulus of the mean phase difference, zero diagonal.
+
+    Parameters
+    ----------
+    z : complex array (time, region)
+        Analytic signals, see :func:`analytic_signal`.
+
+    Returns
+    -------
+    array (region, region)
+
+    References
+    ----------
+    Lachaux, Rodriguez, Martinerie and Varela, Human Brain Mapping 8 (1999), 194-208.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from fitting.signal import phase_locking
+    >>> z = jnp.exp(1j * jnp.arange(100.0))[:, None] * jnp.array([1.0, 2.0j])
+    >>> round(float(phase_locking(z)[0, 1]), 4)
+    1.0
+    """
+    unit = _divide(1.0, modulus(z)) * z
+    mean = jnp.matmul(unit.T, unit.conj(), precision=lax.Precision.HIGHEST) / z.shape[0]
+    return modulus(mean) * (1 - jnp.eye(z.shape[1], dtype=z.real.dtype))
+
+
+def fc_dynamics(
+    x: Float[Array, "time region"], fs: float, window: float, step: float
+) -> tuple[Float[Array, "window region region"], Float[Array, "window window"]]:
+    """Connectivity in sliding windows, and how similar the windows' connectivities are.
+
+    Parameters
+    ----------
+    x : array (time, region)
+        Signals or envelopes.
+    fs : float
+        Sampling rate in Hz.
+    window, step : float
+        Length and shift of the windows in seconds.
+
+    Returns
+    -------
+    fc : array (window, region, region)
+    fcd : array (window, window)
+        Correlation of the windows' upper triangles.
+
+    References
+    ----------
+    Hansen, Battaglia, Spiegler, Deco and Jirsa, NeuroImage 105 (2015), 525-535.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fitting.signal import fc_dynamics
+    >>> fc, fcd = fc_dynamics(jax.random.normal(jax.random.key(0), (1000, 4)), 100.0, 2.0, 1.0)
+    >>> fc.shape, fcd.shape
+    ((9, 4, 4), (9, 9))
+    """
+    check_signals(x)
+    check_rate(fs)
+    length, shift = round(window * fs), round(step * fs)
+    if not 2 <= length <= x.shape[0] or shift < 1:
+        raise InputError(
+            f"windows of {length} samples shifted by {shift} do not fit {x.shape[0]} samples; "
+            f"a window needs at least 2 samples and a shift at least 1"
+        )
+    starts = np.arange(0, x.shape[0] - length + 1, shift)
+    fc = lax.map(lambda start: fc_matrix(lax.dynamic_slice_in_dim(x, start, length)), jnp.asarray(starts))
+    upper = np.triu_indices(x.shape[1], 1)
+    triangles = _demean(fc[:, upper[0], upper[1]])
+    covariance = jnp.matmul(triangles, triangles.T, precision=lax.Precision.HIGHEST)
+    variance = jnp.diagonal(covariance)
+    return fc, _correlation(covariance, variance[:, None], variance[None, :])

@@ -1,0 +1,158 @@
+"""How a signal becomes connectivity: one description for recording and simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fitting.errors import InputError
+from fitting.signal.checks import check_band, check_cutoff, check_rate, check_signals
+from fitting.signal.connectivity import envelope_fc
+from fitting.signal.spectral import resample
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The processing that both a recording and a simulation go through.
+
+    Parameters
+    ----------
+    fs : float
+        Rate in Hz to which signals are resampled first.
+    band : (float, float)
+        Pass band in Hz.
+    order : int
+        Butterworth order of the band-pass and low-pass filters.
+    low_pass : float, optional
+        Cut-off in Hz of the filter on envelopes.
+    orthogonalize : bool
+        Orthogonalise signals pairwise.
+    orthogonalize_simulation : bool, optional
+        Another choice for simulations, which have no field spread; the same unless set.
+    transient : float
+        Seconds dropped from the start of a simulation.
+    trim : float
+        Seconds dropped from both ends of the envelopes, where filters start and end.
+    log, absolute, standardize : bool
+        See :func:`fitting.signal.envelope_fc`.
+    envelope_fs : float, optional
+        Rate in Hz to which envelopes are resampled.
+
+    Raises
+    ------
+    InputError
+        If the band or a cut-off reaches the Nyquist frequency, or a duration is negative.
+
+    Examples
+    --------
+    >>> from fitting.signal import Observation
+    >>> print(Observation(fs=100.0, band=(8.0, 12.0), low_pass=1.0))
+    100 Hz, band 8-12 Hz (Butterworth 3, zero phase), orthogonalised envelopes, low-pass 1 Hz, trim 1 s, transient 2 s
+    """
+
+    fs: float = 100.0
+    band: tuple[float, float] = (8.0, 12.0)
+    order: int = 3
+    low_pass: float | None = None
+    orthogonalize: bool = True
+    orthogonalize_simulation: bool | None = None
+    transient: float = 2.0
+    trim: float = 1.0
+    log: bool = False
+    absolute: bool = False
+    standardize: bool = False
+    envelope_fs: float | None = None
+
+    def __post_init__(self):
+        check_rate(self.fs)
+        object.__setattr__(self, "band", check_band(self.band, self.fs))
+        if self.low_pass is not None:
+            check_cutoff(self.low_pass, self.fs)
+        for name in ("transient", "trim"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} must not be negative; got {getattr(self, name)} s")
+
+    def resample(self, x: Float[Array, "time region"], fs: float) -> Float[Array, "samples region"]:
+        """Signals at this observation's rate.
+
+        Raises
+        ------
+        InputError
+            If the signals' own rate is too low for the band.
+        """
+        check_signals(x)
+        check_rate(fs)
+        if fs == self.fs:
+            return x
+        if self.band[1] >= fs / 2:
+            raise InputError(
+                f"signals at {fs:g} Hz hold nothing above {fs / 2:g} Hz, but the band reaches {self.band[1]:g} Hz"
+            )
+        return resample(x, round(x.shape[0] * self.fs / fs), axis=0)
+
+    def fc(self, x: Float[Array, "time region"], fs: float, simulated: bool = False) -> Float[Array, "region region"]:
+        """Envelope connectivity of signals sampled at ``fs`` Hz.
+
+        Parameters
+        ----------
+        x : array (time, region)
+        fs : float
+            Sampling rate in Hz.
+        simulated : bool
+            Whether this is a simulation, whose transient is dropped and which may be orthogonalised
+            differently.
+
+        Returns
+        -------
+        array (region, region)
+        """
+        orthogonalize = self.orthogonalize
+        if simulated:
+            x = self.settled(x, fs)
+            if self.orthogonalize_simulation is not None:
+                orthogonalize = self.orthogonalize_simulation
+        return envelope_fc(
+            self.resample(x, fs),
+            self.fs,
+            self.band,
+            self.low_pass,
+            self.order,
+            orthogonalize,
+            log=self.log,
+            absolute=self.absolute,
+            standardize=self.standardize,
+            trim=self.trim,
+            envelope_fs=self.envelope_fs,
+        )
+
+    def settled(self, x: Float[Array, "time region"], fs: float) -> Float[Array, "samples region"]:
+        """A simulation without its transient."""
+        start = round(self.transient * fs)
+        if start >= x.shape[0]:
+            raise InputError(
+                f"the transient of {self.transient:g} s is as long as the simulation of {x.shape[0] / fs:g} s; "
+                f"simulate longer or drop less"
+            )
+        return jnp.asarray(x)[start:]
+
+    def __str__(self):
+        low, high = self.band
+        parts = [f"{self.fs:g} Hz", f"band {low:g}-{high:g} Hz (Butterworth {self.order}, zero phase)"]
+        simulated = self.orthogonalize if self.orthogonalize_simulation is None else self.orthogonalize_simulation
+        kind = {
+            (True, True): "orthogonalised envelopes",
+            (False, False): "envelopes",
+            (True, False): "envelopes (recording orthogonalised, simulation not)",
+            (False, True): "envelopes (simulation orthogonalised, recording not)",
+        }[self.orthogonalize, simulated]
+        parts.append(("log " if self.log else "") + kind)
+        if self.low_pass is not None:
+            parts.append(f"low-pass {self.low_pass:g} Hz")
+        if self.envelope_fs is not None:
+            parts.append(f"envelopes at {self.envelope_fs:g} Hz")
+        if self.absolute:
+            parts.append("absolute correlations")
+        parts.append(f"trim {self.trim:g} s, transient {self.transient:g} s")
+        return ", ".join(parts)
