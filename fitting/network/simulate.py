@@ -324,7 +324,6 @@ def _simulate(network, steps, dt, record, adjoint, segment, parameters, key, noi
     regions, ports, dtype = network.regions, network.node.ports, state.history.dtype
     node_names = network.node.parameter_names
     values = {name: jnp.asarray(network.default(name), dtype) for name in network.network_parameters}
-    values |= {name: jnp.asarray(value, dtype) for name, value in network.node.parameters.items()}
     values |= {"weights": jnp.asarray(network.weights, dtype), "lengths": jnp.asarray(network.lengths, dtype)}
     values |= {name: jnp.asarray(value, dtype) for name, value in network.parameters.items()}
     values |= parameters

@@ -1,0 +1,1 @@
+"""The data that come with the package; see PROVENANCE.md beside this file."""
