@@ -108,13 +108,18 @@ class Observation:
         -------
         array (region, region)
         """
-        orthogonalize = self.orthogonalize
         if simulated:
-            x = self.settled(x, fs)
-            if self.orthogonalize_simulation is not None:
-                orthogonalize = self.orthogonalize_simulation
+            return self.simulated_fc(self.resample(self.settled(x, fs), fs))
+        return self._fc(self.resample(x, fs), self.orthogonalize)
+
+    def simulated_fc(self, x: Float[Array, "time region"]) -> Float[Array, "region region"]:
+        """Envelope connectivity of a simulation without its transient, already at this observation's rate."""
+        simulated = self.orthogonalize_simulation
+        return self._fc(x, self.orthogonalize if simulated is None else simulated)
+
+    def _fc(self, x, orthogonalize: bool):
         return envelope_fc(
-            self.resample(x, fs),
+            x,
             self.fs,
             self.band,
             self.low_pass,

@@ -1,0 +1,96 @@
+"""Score a model on noise that the fit has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from fitting.optimize import Problem
+
+
+@dataclass(frozen=True)
+class SeedScores:
+    """Scores over noise seeds.
+
+    Attributes
+    ----------
+    fc_correlation, loss : ndarray (seed,)
+    fc : ndarray (region, region)
+        Mean connectivity over seeds.
+    signals : ndarray (time, region)
+        Activity of the last seed at the observation's rate.
+    seconds : float
+        Simulated time of each seed.
+    """
+
+    fc_correlation: np.ndarray
+    loss: np.ndarray
+    fc: np.ndarray
+    signals: np.ndarray
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """Mean FC correlation."""
+        return float(self.fc_correlation.mean())
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the FC correlation over seeds."""
+        return float(self.fc_correlation.std(ddof=1)) if len(self.fc_correlation) > 1 else float("nan")
+
+
+def fresh_seeds(
+    problem: Problem,
+    values: Mapping[str, Any],
+    key,
+    seeds: int = 10,
+    duration: float | None = None,
+    on_seed: Callable[[int], None] | None = None,
+) -> SeedScores:
+    """Simulate with new noise and score each run against the target.
+
+    Parameters
+    ----------
+    problem : Problem
+    values : mapping
+        Parameter values.
+    key : PRNG key
+        Must not have been used in the fit.
+    seeds : int
+    duration : float, optional
+        Length of each run in ms; the fit's own unless given.
+    on_seed : callable, optional
+        Called with the number of seeds done.
+
+    Returns
+    -------
+    SeedScores
+    """
+    observation = problem.observation
+
+    @jax.jit
+    def one(values, key):
+        rates = problem.simulate(values, key, duration)
+        terms, fc = problem.objective.compare(rates, problem.fs, observation, problem.target)
+        return terms, fc, observation.resample(observation.settled(rates, problem.fs), problem.fs)
+
+    scores, losses, matrices = [], [], []
+    for number, seed_key in enumerate(jax.random.split(key, seeds)):
+        terms, fc, signals = one(dict(values), seed_key)
+        scores.append(float(terms.fc_correlation))
+        losses.append(float(terms.loss))
+        matrices.append(np.asarray(fc))
+        if on_seed:
+            on_seed(number + 1)
+    return SeedScores(
+        np.array(scores),
+        np.array(losses),
+        np.mean(matrices, axis=0),
+        np.asarray(signals),
+        (duration or problem.duration) / 1000,
+    )

@@ -1,0 +1,328 @@
+"""The local stage of a fit: Optax on the unconstrained parameters, one compiled step at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fitting.errors import InputError
+from fitting.optimize.checkpoint import Checkpoints
+from fitting.optimize.problem import Problem
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the optimiser is run.
+
+    Parameters
+    ----------
+    steps : int
+        Largest number of steps.
+    patience : int
+        The fit has converged when the mean loss of the last ``patience`` steps is no longer better
+        than that of the ``patience`` steps before, by more than the noise in that difference.
+    tolerance : float
+        Smallest improvement that counts, in units of the loss.
+    average : int
+        The last so many points are averaged into one more candidate for the result: averaging
+        removes the noise that fresh seeds put on each step (Polyak and Juditsky, 1992).
+    fresh_noise : bool
+        Draw new noise at every step; otherwise all steps share one key.
+    max_bad_steps : int
+        Give up after so many steps in a row whose loss or gradient is not finite.
+    clip : float
+        Largest gradient norm; longer gradients are shortened to it.
+    """
+
+    steps: int = 40
+    patience: int = 12
+    tolerance: float = 1e-3
+    average: int = 10
+    fresh_noise: bool = True
+    max_bad_steps: int = 5
+    clip: float = 1.0
+
+    def __post_init__(self):
+        if self.steps < 1 or self.patience < 2 or self.average < 1:
+            raise InputError(
+                f"steps ({self.steps}) and average ({self.average}) must be at least 1, patience ({self.patience}) 2"
+            )
+
+
+class Progress(NamedTuple):
+    """What is reported after each step."""
+
+    step: int
+    steps: int
+    loss: float
+    fc_correlation: float
+    best: float
+    seconds: float
+    remaining: float
+
+
+@dataclass
+class FitResult:
+    """What a fit ends with.
+
+    Attributes
+    ----------
+    status : str
+        ``"converged"``, ``"max_steps"``, ``"diverged"`` or ``"interrupted"``.
+    initial, fitted : dict
+        Values of all parameters.
+    point : dict
+        Unconstrained point of ``fitted``.
+    history : dict of arrays
+        Loss, its terms, gradient norm and every free parameter at each step.
+    chosen : str
+        Which candidate became the result: ``"best step"``, ``"average"`` or ``"start"``.
+    bad_steps : int
+        Steps whose loss or gradient was not finite; they were skipped.
+    compile_seconds, seconds : float
+    memory_bytes : int
+        What the compiled step holds at once, beside its inputs.
+    """
+
+    status: str
+    initial: dict[str, Any]
+    fitted: dict[str, Any]
+    point: dict[str, Any]
+    history: dict[str, np.ndarray]
+    chosen: str
+    bad_steps: int
+    compile_seconds: float
+    seconds: float
+    memory_bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def fit(
+    problem: Problem,
+    optimizer: optax.GradientTransformation,
+    settings: Settings | None = None,
+    *,
+    key,
+    on_step: Callable[[Progress], None] | None = None,
+    on_compiled: Callable[[float, int], None] | None = None,
+    checkpoints: Path | None = None,
+    resume: bool = False,
+) -> FitResult:
+    """Fit the free parameters of a problem by gradient descent through the simulation.
+
+    Parameters
+    ----------
+    problem : Problem
+    optimizer : optax.GradientTransformation
+    settings : Settings, optional
+    key : PRNG key
+        Fixes all noise; two runs with the same key take the same steps.
+    on_step : callable, optional
+        Called after each step.
+    on_compiled : callable, optional
+        Called once with the seconds that compiling took and the bytes that a step needs.
+    checkpoints : Path, optional
+        Folder in which each step is saved.
+    resume : bool
+        Continue from the last saved step, bit for bit.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    InputError
+        If there is nothing to resume, or what is saved belongs to another fit.
+
+    Notes
+    -----
+    A step whose loss or gradient is not finite leaves parameters and optimiser as they were and is
+    counted; noise differs from step to step, so the next one may well be finite. At the end the
+    best step and the average of the last points are compared on noise that neither has seen.
+    """
+    settings = settings or Settings()
+    parameters = problem.parameters
+    optimizer = optax.chain(optax.clip_by_global_norm(settings.clip), optimizer)
+    step_key, check_key = jax.random.split(key)
+
+    def advance(point, memory, key):
+        (loss, terms), gradient = jax.value_and_grad(problem.loss, has_aux=True)(point, key)
+        norm = optax.global_norm(gradient)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        safe = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), gradient)
+        updates, new_memory = optimizer.update(safe, memory, point)
+        new_point = optax.apply_updates(point, updates)
+        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
+        return keep(new_point, point), keep(new_memory, memory), terms, norm, finite
+
+    start = parameters.start()
+    point, memory = start, optimizer.init(start)
+    rows: list[dict[str, Any]] = []
+    store = Checkpoints(checkpoints, fingerprint(problem, settings)) if checkpoints else None
+    if resume:
+        if store is None:
+            raise InputError("to resume, name the folder that holds the checkpoints")
+        point, memory, rows = store.load(point, memory)
+    began = time.perf_counter()
+    compiled = jax.jit(advance).lower(point, memory, step_key).compile()
+    compile_seconds = time.perf_counter() - began
+    analysis = compiled.memory_analysis()
+    memory_bytes = int(getattr(analysis, "temp_size_in_bytes", 0)) if analysis else 0
+    if on_compiled:
+        on_compiled(compile_seconds, memory_bytes)
+
+    status, interrupted = "max_steps", False
+    while len(rows) < settings.steps:
+        if _gave_up(rows, settings):
+            status = "diverged"
+            break
+        if _converged(rows, settings):
+            status = "converged"
+            break
+        if interrupted:
+            status = "interrupted"
+            break
+        tick = time.perf_counter()
+        number = len(rows)
+        here = jax.random.fold_in(step_key, number if settings.fresh_noise else 0)
+        values = _plain(parameters.values(point))
+        try:
+            moved, new_memory, terms, norm, finite = jax.block_until_ready(compiled(point, memory, here))
+        except KeyboardInterrupt:
+            interrupted = True
+            continue
+        rows.append(
+            {
+                "loss": float(terms.loss),
+                "fc_correlation": float(terms.fc_correlation),
+                "spectrum": float(terms.spectrum),
+                "gradient_norm": float(norm),
+                "finite": bool(finite),
+                "seconds": time.perf_counter() - tick,
+                "point": _plain(point),
+                "values": {p.name: values[p.name] for p in parameters.free},
+            }
+        )
+        point, memory = moved, new_memory
+        if store:
+            store.save(point, memory, rows)
+        if on_step:
+            on_step(_progress(rows, settings))
+    else:
+        if _gave_up(rows, settings):
+            status = "diverged"
+
+    chosen, best = _choose(problem, rows, point, start, settings, check_key)
+    bad = sum(not row["finite"] for row in rows)
+    notes = [f"{bad} of {len(rows)} steps had a loss or gradient that was not finite and were skipped"] if bad else []
+    return FitResult(
+        status,
+        _plain(parameters.values(start)),
+        _plain(parameters.values(best)),
+        _plain(best),
+        _history(rows),
+        chosen,
+        bad,
+        compile_seconds,
+        time.perf_counter() - began,
+        memory_bytes,
+        notes,
+    )
+
+
+def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: np.asarray(value) for name, value in tree.items()}
+
+
+def _finite(rows) -> list[dict[str, Any]]:
+    return [row for row in rows if row["finite"]]
+
+
+def _gave_up(rows, settings: Settings) -> bool:
+    last = rows[-settings.max_bad_steps :]
+    return len(last) == settings.max_bad_steps and not any(row["finite"] for row in last)
+
+
+def _converged(rows, settings: Settings) -> bool:
+    """Whether the loss has stopped falling, judged against its own scatter from step to step."""
+    losses = [row["loss"] for row in _finite(rows)]
+    n = settings.patience
+    if len(losses) < 2 * n:
+        return False
+    before, after = np.array(losses[-2 * n : -n]), np.array(losses[-n:])
+    noise = np.sqrt(before.var(ddof=1) / n + after.var(ddof=1) / n)
+    return before.mean() - after.mean() < max(settings.tolerance, noise)
+
+
+def _progress(rows, settings: Settings) -> Progress:
+    row = rows[-1]
+    good = [r["loss"] for r in _finite(rows)]
+    typical = float(np.median([r["seconds"] for r in rows[-10:]]))
+    return Progress(
+        len(rows),
+        settings.steps,
+        row["loss"],
+        row["fc_correlation"],
+        min(good) if good else float("nan"),
+        row["seconds"],
+        typical * (settings.steps - len(rows)),
+    )
+
+
+def _choose(problem: Problem, rows, last, start, settings: Settings, key):
+    """The better of the best step and the average of the last points, on noise new to both."""
+    good = _finite(rows)
+    if not good:
+        return "start", start
+    if len(good) == 1:
+        return "best step", jax.tree.map(jnp.asarray, good[0]["point"])
+    recent = [row["point"] for row in good[-settings.average :]] + [_plain(last)]
+    average = {name: jnp.asarray(np.mean([point[name] for point in recent], axis=0)) for name in last}
+    best = jax.tree.map(jnp.asarray, min(good, key=lambda row: row["loss"])["point"])
+    evaluate = jax.jit(lambda point, key: problem.loss(point, key)[0])
+    keys = jax.random.split(key, 3)
+    scores = {
+        name: np.mean([float(evaluate(point, k)) for k in keys])
+        for name, point in (("average", average), ("best step", best))
+    }
+    scores = {name: score if np.isfinite(score) else np.inf for name, score in scores.items()}
+    chosen = min(scores, key=lambda name: scores[name])
+    return chosen, {"average": average, "best step": best}[chosen]
+
+
+def _history(rows) -> dict[str, np.ndarray]:
+    if not rows:
+        return {}
+    names = ("loss", "fc_correlation", "spectrum", "gradient_norm", "finite", "seconds")
+    history = {name: np.array([row[name] for row in rows]) for name in names}
+    for name in rows[0]["values"]:
+        history[f"parameter_{name}"] = np.stack([row["values"][name] for row in rows])
+    return history
+
+
+def fingerprint(problem: Problem, settings: Settings) -> dict[str, Any]:
+    """What must agree between a checkpoint and the fit that continues from it."""
+    return {
+        "regions": problem.network.regions,
+        "node": problem.network.node.model,
+        "duration": problem.duration,
+        "dt": problem.dt,
+        "seeds": problem.seeds,
+        "free": {
+            p.name: [float(p.lower), float(p.upper), p.scale, p.per_region]  # type: ignore[arg-type]
+            for p in problem.parameters.free
+        },
+        "target": float(np.asarray(problem.target.fc, float).sum()),
+        "observation": str(problem.observation),
+        "fresh_noise": settings.fresh_noise,
+        "x64": bool(jax.config.jax_enable_x64),
+    }

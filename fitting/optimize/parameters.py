@@ -1,0 +1,185 @@
+"""Parameters of a fit: values with units and bounds, and the unconstrained space that Optax works in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fitting.brain import brainstate
+from fitting.errors import InputError
+from fitting.network import Network
+from fitting.units import magnitude
+
+SCALES = ("linear", "log")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a network and how it is fitted.
+
+    Parameters
+    ----------
+    name : str
+        A name of :attr:`fitting.network.Network.parameter_names`.
+    value : number, str, quantity or array
+        Start of a free parameter, value of a fixed one; ``"2 m/s"`` and quantities are converted.
+    lower, upper : number, str or quantity, optional
+        Bounds, in the same unit; needed if the parameter is free.
+    unit : str
+        Unit of plain numbers, a key of :data:`fitting.units.UNITS`.
+    free : bool
+        Whether the parameter is fitted.
+    per_region : bool
+        One value per region instead of one for all.
+    scale : str
+        ``"linear"`` or ``"log"``: what steps of equal size mean.
+
+    Raises
+    ------
+    InputError
+        If the unit is wrong, bounds are missing or empty, or the start is not inside them.
+
+    Examples
+    --------
+    >>> from fitting.optimize import Parameter
+    >>> speed = Parameter("signal_speed", "3 m/s", lower=2, upper=12, unit="m/s")
+    >>> speed.value, speed.upper
+    (3.0, 12.0)
+    """
+
+    name: str
+    value: Any
+    lower: Any = None
+    upper: Any = None
+    unit: str = "1"
+    free: bool = True
+    per_region: bool = False
+    scale: str = "linear"
+
+    def __post_init__(self):
+        for field in ("value", "lower", "upper"):
+            raw = getattr(self, field)
+            if raw is not None:
+                number = np.asarray(magnitude(raw, self.unit, f"{self.name} {field}"), dtype=float)
+                object.__setattr__(self, field, number if number.ndim else float(number))
+        if not np.isfinite(self.value).all():
+            raise InputError(f"parameter {self.name}: the value {self.value} is not finite")
+        if self.scale not in SCALES:
+            raise InputError(f"parameter {self.name}: unknown scale {self.scale!r}; choose from {', '.join(SCALES)}")
+        if not self.free:
+            return
+        if self.lower is None or self.upper is None:
+            raise InputError(f"parameter {self.name} is free, so it needs a lower and an upper bound")
+        if not self.lower < self.upper:
+            raise InputError(f"parameter {self.name}: bounds {self.lower:g} to {self.upper:g} {self.unit} are empty")
+        if self.scale == "log" and self.lower <= 0:
+            raise InputError(f"parameter {self.name}: a log scale needs a positive lower bound; got {self.lower:g}")
+        if not (np.all(self.value > self.lower) and np.all(self.value < self.upper)):
+            raise InputError(
+                f"parameter {self.name}: the start {self.value} {self.unit} must lie inside its bounds "
+                f"{self.lower:g} to {self.upper:g} {self.unit}"
+            )
+
+    @property
+    def _transform(self):
+        warp = np.log if self.scale == "log" else float
+        return brainstate.nn.SigmoidT(float(warp(self.lower)), float(warp(self.upper)))
+
+    def bounded(self, x):
+        """Value that an unconstrained number stands for."""
+        y = self._transform.forward(x)
+        return jnp.exp(y) if self.scale == "log" else y
+
+    def unbounded(self, value):
+        """Unconstrained number that stands for a value inside the bounds."""
+        value = jnp.asarray(value, dtype=jnp.result_type(float))
+        return self._transform.inverse(jnp.log(value) if self.scale == "log" else value)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """All parameters of a fit.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+    network : Network
+        Names, shapes and speed bounds are checked against it.
+
+    Raises
+    ------
+    InputError
+        If no parameter is free, a name is unknown or occurs twice, or the bounds of the speed reach
+        outside the network's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.network import Network
+    >>> from fitting.optimize import Parameter, Parameters
+    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0))
+    >>> parameters = Parameters([Parameter("k", 1.0, 0.1, 5.0)], network)
+    >>> round(float(parameters.values(parameters.start())["k"]), 4)
+    1.0
+    """
+
+    parameters: Sequence[Parameter]
+    network: Network
+
+    def __post_init__(self):
+        object.__setattr__(self, "parameters", tuple(self.parameters))
+        names = [p.name for p in self.parameters]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise InputError(f"parameter(s) given twice: {', '.join(twice)}")
+        if not self.free:
+            raise InputError("there is nothing to fit: no parameter is free")
+        regions = self.network.regions
+        for p in self.parameters:
+            self.network.default(p.name)
+            shape = np.shape(p.value)
+            if shape not in ((), (regions,)) or (shape and not p.per_region and p.free):
+                raise InputError(
+                    f"parameter {p.name} has a value of shape {shape}; give one number"
+                    f"{f', or {regions} numbers with per_region' if p.free else f', or {regions} numbers'}"
+                )
+        speed = self.get("signal_speed")
+        low, high = self.network.speed_bounds
+        if speed is not None:
+            ends = (speed.lower, speed.upper) if speed.free else (np.min(speed.value), np.max(speed.value))
+            if ends[0] < low * (1 - 1e-9) or ends[1] > high * (1 + 1e-9):
+                raise InputError(
+                    f"signal_speed can reach {ends[0]:g} to {ends[1]:g} m/s, outside the network's speed_bounds "
+                    f"{low:g} to {high:g} m/s; widen network.speed_bounds or narrow the parameter"
+                )
+
+    def get(self, name: str) -> Parameter | None:
+        """The parameter of that name, if there is one."""
+        return next((p for p in self.parameters if p.name == name), None)
+
+    @property
+    def free(self) -> tuple[Parameter, ...]:
+        """Parameters that are fitted."""
+        return tuple(p for p in self.parameters if p.free)
+
+    def start(self) -> dict[str, Any]:
+        """Unconstrained starting point: one array per free parameter."""
+        regions = self.network.regions
+        start = {}
+        for p in self.free:
+            value = np.broadcast_to(p.value, (regions,)) if p.per_region else p.value
+            start[p.name] = p.unbounded(value)
+        return start
+
+    def values(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of all parameters, free and fixed, at an unconstrained point."""
+        fixed = {p.name: jnp.asarray(p.value, jnp.result_type(float)) for p in self.parameters if not p.free}
+        return fixed | {p.name: p.bounded(point[p.name]) for p in self.free}
+
+    def point(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Unconstrained point that stands for ``values`` of the free parameters."""
+        return {p.name: p.unbounded(values[p.name]) for p in self.free}

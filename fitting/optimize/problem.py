@@ -1,0 +1,104 @@
+"""A fitting problem: a network, what it is compared with, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fitting.errors import InputError
+from fitting.network import Network, simulate
+from fitting.network.simulate import steps_of
+from fitting.objective import Objective, Target, Terms
+from fitting.optimize.parameters import Parameters
+from fitting.signal import Observation
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is fitted to what.
+
+    Parameters
+    ----------
+    network : Network
+    parameters : Parameters
+    target : Target
+    observation : Observation
+        How both sides are processed.
+    objective : Objective
+    duration, dt : float
+        Length and step of each simulation in ms, the transient included.
+    seeds : int
+        Noise seeds averaged in each evaluation of the loss.
+    adjoint : str
+        See :func:`fitting.network.simulate`.
+    horizon : float, optional
+        See :func:`fitting.network.simulate`.
+    """
+
+    network: Network
+    parameters: Parameters
+    target: Target
+    observation: Observation
+    objective: Objective = Objective()
+    duration: float = 30_000.0
+    dt: float = 0.25
+    seeds: int = 1
+    adjoint: str = "block"
+    horizon: float | None = None
+
+    def __post_init__(self):
+        steps_of(self.duration, self.dt)
+        if self.seeds < 1:
+            raise InputError(f"at least one noise seed is needed; got {self.seeds}")
+        if self.target.fc.shape != (self.network.regions, self.network.regions):
+            raise InputError(
+                f"the target has {self.target.fc.shape[0]} regions and the network {self.network.regions}; "
+                f"match them by label first (fitting.data.match)"
+            )
+        kept = self.duration / 1000 - self.observation.transient
+        needed = 2 * self.observation.trim + 2
+        if kept < needed:
+            raise InputError(
+                f"a simulation of {self.duration / 1000:g} s leaves {kept:g} s after the transient of "
+                f"{self.observation.transient:g} s; at least {needed:g} s are needed. Raise simulation.duration"
+            )
+
+    @property
+    def fs(self) -> float:
+        """Sampling rate of the simulation in Hz."""
+        return 1000.0 / self.dt
+
+    def simulate(self, values: Mapping[str, Any], key, duration: float | None = None) -> Float[Array, "time region"]:
+        """Simulated activity at every step."""
+        return simulate(
+            self.network,
+            values,
+            duration=duration or self.duration,
+            dt=self.dt,
+            key=key,
+            adjoint=self.adjoint,
+            horizon=self.horizon,
+        ).rates
+
+    def evaluate(
+        self, values: Mapping[str, Any], key, duration: float | None = None
+    ) -> tuple[Terms, Float[Array, "region region"]]:
+        """Terms of the loss and connectivity for one noise seed."""
+        rates = self.simulate(values, key, duration)
+        return self.objective.compare(rates, self.fs, self.observation, self.target)
+
+    def loss(self, point: Mapping[str, Any], key) -> tuple[Float[Array, ""], Terms]:
+        """Loss at an unconstrained point, averaged over noise seeds derived from ``key``."""
+        values = self.parameters.values(point)
+        keys = jax.random.split(key, self.seeds)
+        if self.seeds == 1:
+            terms = self.evaluate(values, keys[0])[0]
+        else:
+            each = jax.lax.map(lambda key: self.evaluate(values, key)[0], keys)
+            terms = jax.tree.map(jnp.mean, each)
+        return terms.loss, terms
