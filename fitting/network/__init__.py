@@ -3,6 +3,7 @@
 from fitting.network.coupling import COUPLINGS
 from fitting.network.nodes import NODES, Node
 from fitting.network.noise import NOISES
+from fitting.network.recording import simulated_recording
 from fitting.network.simulate import ADJOINTS, Network, NetworkState, Simulation, initial_state, simulate
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Simulation",
     "initial_state",
     "simulate",
+    "simulated_recording",
 ]

@@ -200,9 +200,8 @@ class Node:
             values["method"] = method or self.method
         with brainstate.environ.context(dt=dt * u.ms):
             model = self._class(current.shape, **values, **ports)
-            model.init_state()
             for name, unit in self.variables.items():
-                getattr(model, name).value = state[name] * unit
+                setattr(model, name, brainstate.HiddenState(state[name] * unit))
             model.update(**{self.input: current * self.input_unit})
             return {name: _plain(getattr(model, name).value, unit) for name, unit in self.variables.items()}
 

@@ -108,7 +108,7 @@ class Network:
         object.__setattr__(self, "lengths", lengths)
         object.__setattr__(self, "speed_bounds", (float(low), float(high)))
         for name in self.parameters:
-            self.default(name)
+            self.check_name(name)
 
     @property
     def regions(self) -> int:
@@ -131,17 +131,21 @@ class Network:
         """Every name that ``parameters`` of :func:`simulate` may hold."""
         return (*self.network_parameters, *self.node.parameter_names, "weights", "lengths")
 
+    def check_name(self, name: str):
+        """Refuse a name that is no parameter of this network."""
+        if name not in self.parameter_names:
+            raise InputError(f"unknown parameter {name!r}; this network has {', '.join(self.parameter_names)}")
+
     def default(self, name: str) -> Any:
         """Value that the parameter ``name`` has unless it is given."""
+        self.check_name(name)
         if name in self.parameters:
             return self.parameters[name]
         if name in self.network_parameters:
             return self.network_parameters[name]
         if name in ("weights", "lengths"):
             return getattr(self, name)
-        if name in self.node.parameter_names:
-            return self.node.default(name)
-        raise InputError(f"unknown parameter {name!r}; this network has {', '.join(self.parameter_names)}")
+        return self.node.default(name)
 
     def delays(self, dt: float) -> Delays:
         """How delays are processed with steps of ``dt`` milliseconds."""
@@ -407,7 +411,7 @@ def _check_matrix(name: str, matrix: np.ndarray):
 def _check_parameters(network: Network, parameters: Mapping[str, Any]):
     regions = network.regions
     for name, value in parameters.items():
-        network.default(name)
+        network.check_name(name)
         shape = jnp.shape(value)
         square = (regions, regions)
         allowed = (square,) if name in ("weights", "lengths") else ((), (regions,))

@@ -50,6 +50,41 @@ class Terms(NamedTuple):
     spectrum: Float[Array, ""]
 
 
+def disattenuated_correlation(
+    first: Float[Array, "region region"], second: Float[Array, "region region"], target: Float[Array, "region region"]
+) -> Float[Array, ""]:
+    """Correlation with a target, corrected for the noise that two halves of a simulation do not share.
+
+    Parameters
+    ----------
+    first, second : array (region, region)
+        Connectivity of two halves of one simulation.
+    target : array (region, region)
+
+    Returns
+    -------
+    array ()
+        Unbiased by noise in the halves, so it may exceed one by chance. Halves that do not agree
+        are taken to share at least a hundredth of their variance.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from fitting.objective import disattenuated_correlation
+    >>> a = jnp.array([[0.0, 1.0, 2.0], [1.0, 0.0, 4.0], [2.0, 4.0, 0.0]])
+    >>> round(float(disattenuated_correlation(a, a, a)), 4)
+    1.0
+    """
+    upper = np.triu_indices(target.shape[0], 1)
+    a, b, t = (m[upper] - m[upper].mean() for m in (first, second, target))
+    shared = (a * b).mean()
+    total = ((a**2).mean() + (b**2).mean()) / 2
+    size = jnp.maximum(shared, total / 100) * (t**2).mean()
+    positive = size > 0
+    covariance = ((a + b) / 2 * t).mean()
+    return jnp.where(positive, covariance / jnp.sqrt(jnp.where(positive, size, 1.0)), 0.0)
+
+
 @dataclass(frozen=True)
 class Objective:
     """Weights of the terms that make up the loss.
@@ -63,10 +98,23 @@ class Objective:
     ----------
     fc, spectrum : float
         Weights.
+    disattenuate : bool
+        Divide the correlation by the reliability of the simulated connectivity. A simulation of
+        seconds has noisy connectivity, and noise lowers a correlation: without the correction the
+        best parameters are those that make connectivity strong, not those that make it right. The
+        correction compares the two halves of each simulation (see Notes). The reported
+        ``fc_correlation`` is never corrected.
     spectrum_band : (float, float)
         Frequencies in Hz over which spectra are compared.
     spectrum_window : float
         Welch window in seconds.
+
+    Notes
+    -----
+    With connectivity ``m1`` and ``m2`` of two halves of a simulation, ``t`` of the target, and their
+    mean ``m``, the corrected correlation is ``cov(m, t) / sqrt(cov(m1, m2) var(t))`` over pairs of
+    regions: noise that the halves do not share leaves both covariances unbiased (Spearman, American
+    Journal of Psychology 15, 1904, 72-101).
 
     Examples
     --------
@@ -77,6 +125,7 @@ class Objective:
 
     fc: float = 1.0
     spectrum: float = 1.0
+    disattenuate: bool = True
     spectrum_band: tuple[float, float] = (2.0, 40.0)
     spectrum_window: float = 2.0
 
@@ -137,9 +186,16 @@ class Objective:
         fc : array (region, region)
         """
         signals = observation.resample(observation.settled(signals, fs), fs)
-        fc = observation.simulated_fc(signals)
+        if self.disattenuate:
+            middle = signals.shape[0] // 2
+            halves = [observation.simulated_fc(part) for part in (signals[:middle], signals[middle : 2 * middle])]
+            fc = (halves[0] + halves[1]) / 2
+            similarity = disattenuated_correlation(*halves, target.fc)
+        else:
+            fc = observation.simulated_fc(signals)
+            similarity = fc_correlation(fc, target.fc)
         correlation = fc_correlation(fc, target.fc)
-        loss = self.fc * (1 - correlation)
+        loss = self.fc * (1 - similarity)
         spectrum = jnp.zeros(())
         if self.spectrum > 0 and target.spectrum is not None:
             density = self.spectra(signals, observation.fs)

@@ -140,7 +140,7 @@ class Parameters:
             raise InputError("there is nothing to fit: no parameter is free")
         regions = self.network.regions
         for p in self.parameters:
-            self.network.default(p.name)
+            self.network.check_name(p.name)
             shape = np.shape(p.value)
             if shape not in ((), (regions,)) or (shape and not p.per_region and p.free):
                 raise InputError(

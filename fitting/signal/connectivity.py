@@ -32,13 +32,35 @@ def _divide(a, b):
     return jnp.where(b != 0, a / jnp.where(b != 0, b, 1.0), 0.0)
 
 
+def _negligible(square):
+    """Squares so far below their mean over time that they hold rounding noise only.
+
+    Half of the exponent range: what is divided by a larger modulus, and the gradient of that,
+    cannot overflow.
+    """
+    limit = jnp.finfo(square.dtype).tiny ** 0.5
+    return lax.stop_gradient(limit * square.mean(-1, keepdims=True))
+
+
+def _phase(z):
+    """``z / |z|`` along time (the last axis), and zero where ``|z|`` is zero or negligible."""
+    square = z.real**2 + z.imag**2
+    sounds = square > _negligible(square)
+    return jnp.where(sounds, z / jnp.sqrt(jnp.where(sounds, square, 1.0)), 0.0)
+
+
 def _demean(x):
     return x - x.mean(-1, keepdims=True)
 
 
-def _correlation(cross, left, right, floor=0.0):
+def _rounding(x):
+    """Sum of squares along the last axis that rounding alone can give a constant of this size."""
+    return (64 * jnp.finfo(x.dtype).eps) ** 2 * lax.stop_gradient((x**2).sum(-1))
+
+
+def _correlation(cross, left, right, left_floor=0.0, right_floor=0.0):
     """Correlation from a covariance and two variances; zero where a variance does not exceed its floor."""
-    varies = (left > floor) & (right > 0)
+    varies = (left > left_floor) & (right > right_floor)
     return jnp.where(varies, cross / jnp.sqrt(jnp.where(varies, left * right, 1.0)), 0.0)
 
 
@@ -104,9 +126,11 @@ class _Smoothing(NamedTuple):
     def __call__(self, envelope):
         """Process envelopes along their last axis."""
         if self.log:
-            # Log of the squared envelope. The floor keeps the gradient finite where an envelope is zero.
-            tiny = jnp.finfo(envelope.dtype).tiny
-            envelope = jnp.log(jnp.maximum(envelope**2, tiny))
+            # Log of the squared envelope. The floor keeps it and its gradient finite in silence.
+            square = envelope**2
+            floor = jnp.maximum(_negligible(square), jnp.finfo(envelope.dtype).tiny)
+            loud = square > floor
+            envelope = jnp.where(loud, jnp.log(jnp.where(loud, square, 1.0)), jnp.log(floor))
         if self.low_pass is not None:
             sos = design_low_pass(self.low_pass, self.fs, self.order, self.kind)
             envelope = sosfiltfilt(sos, envelope, axis=-1)
@@ -119,22 +143,22 @@ def _orthogonal_rows(z, unit, smooth, mine, floor):
     """Rows of the connectivity between orthogonalised envelopes (of ``mine``) and plain ones (of all)."""
     # Imaginary part of z_i conj(z_j) / |z_j|: what of region i is not in phase with region j.
     cross = mine.imag[:, None] * unit.real - mine.real[:, None] * unit.imag
-    rest = _demean(smooth(jnp.abs(cross)))
-    plain = _demean(smooth(modulus(z)))
+    rest = smooth(jnp.abs(cross))
+    plain = smooth(modulus(z))
+    floors = floor + _rounding(rest), _rounding(plain)
+    rest, plain = _demean(rest), _demean(plain)
     covariance = jnp.einsum("ijt,jt->ij", rest, plain, precision=lax.Precision.HIGHEST)
-    return _correlation(covariance, (rest**2).sum(-1), (plain**2).sum(-1), floor)
+    return _correlation(covariance, (rest**2).sum(-1), (plain**2).sum(-1), *floors)
 
 
 def orthogonalized_envelope_fc(z: Complex[Array, "time region"], smooth: _Smoothing) -> Float[Array, "region region"]:
     """Correlation of each region's envelope, orthogonalised to each other region, with the other's envelope."""
     z = z.T
     regions, samples = z.shape
-    unit = _divide(1.0, modulus(z)) * z
+    unit = _phase(z)
     # A region orthogonalised to itself, or to an exact copy, leaves rounding noise, whose correlation
     # would be an accident: below this variance there is no signal.
-    precision = jnp.finfo(z.real.dtype).eps
-    power = (z.real**2 + z.imag**2).sum(-1)
-    floor = (0.0 if smooth.log else 64 * precision**2) * power
+    floor = jnp.zeros_like(z.real[:, 0]) if smooth.log else _rounding(modulus(z))
     group = max(1, min(regions, int(GROUP_BYTES / (regions * samples * z.real.dtype.itemsize))))
     count = -(-regions // group)
     padded = jnp.pad(z, ((0, count * group - regions), (0, 0))).reshape(count, group, samples)
@@ -262,10 +286,11 @@ def fc_matrix(x: Float[Array, "time region"]) -> Float[Array, "region region"]:
     1.0
     """
     check_signals(x)
+    floor = _rounding(x.T)
     x = _demean(x.T)
     covariance = jnp.matmul(x, x.T, precision=lax.Precision.HIGHEST)
     variance = jnp.diagonal(covariance)
-    fc = _correlation(covariance, variance[:, None], variance[None, :])
+    fc = _correlation(covariance, variance[:, None], variance[None, :], floor[:, None], floor[None, :])
     return fc * (1 - jnp.eye(len(x), dtype=x.dtype))
 
 
@@ -333,7 +358,7 @@ def phase_locking(z: Complex[Array, "time region"]) -> Float[Array, "region regi
     >>> round(float(phase_locking(z)[0, 1]), 4)
     1.0
     """
-    unit = _divide(1.0, modulus(z)) * z
+    unit = _phase(z.T).T
     mean = jnp.matmul(unit.T, unit.conj(), precision=lax.Precision.HIGHEST) / z.shape[0]
     return modulus(mean) * (1 - jnp.eye(z.shape[1], dtype=z.real.dtype))
 

@@ -1,0 +1,155 @@
+"""Turn a Hydra config into the library's objects, and user errors into sentences."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import hydra
+import jax
+import xarray as xr
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fitting import InputError
+from fitting.data import (
+    hcp_aal2,
+    kaggle_connectome,
+    kaggle_recording,
+    match,
+    read_connectome,
+    read_fc,
+    read_recording,
+)
+from fitting.network import Network, simulated_recording
+from fitting.objective import Objective, Target
+from fitting.optimize import Parameter, Parameters, Problem, Settings
+from fitting.signal import Observation
+from fitting.units import magnitude
+
+
+class Setup(NamedTuple):
+    """A problem and what is known about its data."""
+
+    problem: Problem
+    connectome: xr.Dataset
+    labels: list[str]
+    dropped: list[str]
+    true: dict[str, float]
+
+
+def sentences(function):
+    """Print an :class:`InputError` as one sentence and exit with status 2, without a traceback."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except (InputError, OmegaConfBaseException) as error:
+            print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+            sys.exit(2)
+
+    return wrapper
+
+
+def plain(config) -> dict[str, Any]:
+    """A config section as plain Python values."""
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def connectome_of(config: DictConfig) -> xr.Dataset:
+    """The connectome that a config names."""
+    sources = {"hcp_aal2": hcp_aal2, "kaggle": kaggle_connectome}
+    name = str(config.data.connectome)
+    return sources[name]() if name in sources else read_connectome(name)
+
+
+def network_of(config: DictConfig, connectome: xr.Dataset) -> Network:
+    """The network that a config describes."""
+    settings = plain(config.network)
+    low, high = (magnitude(v, "m/s", "network.speed_bounds") for v in settings.pop("speed_bounds"))
+    return Network(connectome.weights.values, connectome.lengths.values, speed_bounds=(low, high), **settings)
+
+
+def parameters_of(config: DictConfig, network: Network) -> Parameters:
+    """The parameters that a config declares."""
+    return Parameters([Parameter(name, **settings) for name, settings in plain(config.parameters).items()], network)
+
+
+def observation_of(config: DictConfig) -> Observation:
+    """The observation that a config describes."""
+    settings = plain(config.observation)
+    return Observation(**settings | {"band": tuple(settings["band"])})
+
+
+def objective_of(config: DictConfig) -> Objective:
+    """The objective that a config describes."""
+    settings = plain(config.objective)
+    return Objective(**settings | {"spectrum_band": tuple(settings["spectrum_band"])})
+
+
+def _target(config, network, labels, observation, objective, dt) -> tuple[Target, list[str], dict[str, float]]:
+    source = config.data.source
+    if source == "demo":
+        truth: Mapping[str, Any] = plain(config.data.truth)
+        units = {name: settings.get("unit", "1") for name, settings in plain(config.parameters).items()}
+        true = {name: float(magnitude(v, units.get(name, "1"), f"data.truth.{name}")) for name, v in truth.items()}
+        recording = simulated_recording(
+            network,
+            true,
+            labels,
+            duration=magnitude(config.data.duration, "ms", "data.duration"),
+            dt=dt,
+            key=jax.random.key(config.data.seed),
+            fs=observation.fs,
+        )
+        return objective.target(recording, observation), [], true
+    if source == "fc_matrix":
+        matched, dropped = match(labels, read_fc(config.data.path))
+        return Target(jax.numpy.asarray(matched.values, jax.numpy.result_type(float))), dropped, {}
+    if source in ("recording", "meg"):
+        recording = read_recording(config.data.path) if source == "recording" else kaggle_recording()
+        matched, dropped = match(labels, recording)
+        return objective.target(matched, observation), dropped, {}
+    raise InputError(f"unknown data.source {source!r}; choose demo, fc_matrix, recording or meg")
+
+
+def setup(config: DictConfig) -> Setup:
+    """Everything that a config describes, checked, before anything is compiled."""
+    if config.precision not in (32, 64):
+        raise InputError(f"precision must be 32 or 64 bits; got {config.precision}")
+    jax.config.update("jax_enable_x64", config.precision == 64)
+    connectome = connectome_of(config)
+    network = network_of(config, connectome)
+    parameters = parameters_of(config, network)
+    observation, objective = observation_of(config), objective_of(config)
+    labels = connectome["target"].values.tolist()
+    simulation = config.simulation
+    dt = float(magnitude(simulation.dt, "ms", "simulation.dt"))
+    horizon = None if simulation.horizon is None else float(magnitude(simulation.horizon, "ms", "simulation.horizon"))
+    target, dropped, true = _target(config, network, labels, observation, objective, dt)
+    problem = Problem(
+        network,
+        parameters,
+        target,
+        observation,
+        objective,
+        float(magnitude(simulation.duration, "ms", "simulation.duration")),
+        dt,
+        simulation.seeds,
+        simulation.adjoint,
+        horizon,
+    )
+    return Setup(problem, connectome, labels, dropped, true)
+
+
+def settings_of(config: DictConfig) -> Settings:
+    """How the optimiser is run."""
+    return Settings(**plain(config.fit))
+
+
+def optimizer_of(config: DictConfig):
+    """The Optax optimiser that a config instantiates."""
+    return hydra.utils.instantiate(config.optimizer)

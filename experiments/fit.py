@@ -1,0 +1,114 @@
+"""Fit a network model: ``python experiments/fit.py [setting=value ...]``; ``--help`` lists the settings."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import jax
+from build import optimizer_of, sentences, settings_of, setup
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from fitting.evaluate import fresh_seeds, identifiability, structural_baselines
+from fitting.optimize import fit
+from fitting.report import draw, summarize, table, to_dataset, write_html
+from fitting.units import magnitude
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@sentences
+def main(config: DictConfig) -> float:
+    """Fit, evaluate, and write everything into the run's folder; returns the score on fresh noise."""
+    began = time.perf_counter()
+    console = Console()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    problem, connectome, labels, dropped, true = setup(config)
+    settings = settings_of(config)
+    fit_key, fresh_key, initial_key, check_key = jax.random.split(jax.random.key(config.seed), 4)
+    names = ", ".join(p.name for p in problem.parameters.free)
+    console.print(f"{len(labels)} regions; {problem.observation}")
+    if dropped:
+        console.print(f"{len(dropped)} regions of the data are not in the connectome: {', '.join(dropped)}")
+    console.print(
+        f"Fitting {names}: up to {settings.steps} steps of {problem.duration / 1000:g} s simulated "
+        f"({problem.duration / problem.dt:,.0f} steps of {problem.dt:g} ms). Compiling."
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[info]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("fitting", total=settings.steps, info="")
+
+        def on_step(p):
+            info = f"step {p.step}/{p.steps} loss {p.loss:.4f} r {p.fc_correlation:.3f} {p.remaining:.0f} s left"
+            bar.update(task, completed=p.step, info=info)
+
+        def on_compiled(seconds, memory):
+            bar.console.print(f"Compiled in {seconds:.1f} s; a step needs {memory / 1e6:.0f} MB.")
+
+        result = fit(
+            problem,
+            optimizer_of(config),
+            settings,
+            key=fit_key,
+            on_step=on_step,
+            on_compiled=on_compiled,
+            checkpoints=folder / "checkpoints",
+            resume=config.resume,
+        )
+        evaluation = config.evaluation
+        seeds = evaluation.fresh_seeds
+        initial = evaluation.initial_seeds
+        task = bar.add_task("fresh noise", total=seeds + initial, info="")
+        duration = None if evaluation.duration is None else magnitude(evaluation.duration, "ms", "evaluation.duration")
+        fresh = fresh_seeds(
+            problem, result.fitted, fresh_key, seeds, duration, lambda n: bar.update(task, completed=n)
+        )
+        start = fresh_seeds(
+            problem, result.initial, initial_key, initial, duration, lambda n: bar.update(task, completed=seeds + n)
+        )
+        identified = {}
+        if evaluation.identifiability_seeds:
+            task = bar.add_task("identifiability", total=None, info="")
+            identified = identifiability(
+                problem,
+                result.point,
+                check_key,
+                evaluation.identifiability_seeds,
+                on_evaluation=lambda n, total: bar.update(task, completed=n, total=total),
+            )
+    notes = []
+    if problem.objective.spectrum > 0 and problem.target.spectrum is None:
+        notes.append("The target has no spectra in model units, so the loss is connectivity alone.")
+    if dropped:
+        notes.append(f"Regions of the data left out, because the connectome has none such: {', '.join(dropped)}.")
+    summary = summarize(
+        result,
+        problem.parameters,
+        true,
+        start.mean,
+        fresh,
+        structural_baselines(connectome, problem.target.fc),
+        identified,
+        config.seed,
+        notes,
+        time.perf_counter() - began,
+    )
+    data = to_dataset(result, problem.target, fresh, labels, problem.observation.fs, dropped)
+    data.to_netcdf(folder / "result.nc", engine="h5netcdf")
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    pictures = draw(summary, data, folder / "figures")
+    command = " ".join(["python", "experiments/fit.py", *map(shlex.quote, HydraConfig.get().overrides.task)])
+    write_html(summary, pictures, command, OmegaConf.to_yaml(config), folder / "report.html")
+    console.print(table(summary))
+    console.print(f"Written: {folder}", soft_wrap=True)
+    return summary["fc_correlation"]["fresh_seeds"]["mean"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Figures of a fit. Colour-blind-safe, readable at the width of a journal column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from fitting.data import lobe_order
+
+STYLE = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "savefig.dpi": 200,
+    "figure.constrained_layout.use": True,
+}
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+
+
+def _figure(width: float, height: float) -> Figure:
+    with mpl.rc_context(STYLE):
+        return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG and as PDF; returns the PNG's path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(STYLE):
+        figure.savefig(path.with_suffix(".png"), dpi=200)
+        figure.savefig(path.with_suffix(".pdf"))
+    return path.with_suffix(".png")
+
+
+def fc_matrices(target, fitted, labels) -> Figure:
+    """Target and fitted connectivity side by side, one colour scale, ordered by hemisphere and lobe.
+
+    Parameters
+    ----------
+    target, fitted : array (region, region)
+    labels : sequence of str
+    """
+    order = lobe_order(list(labels))
+    upper = np.triu_indices(len(order), 1)
+    target, fitted = (np.asarray(m)[np.ix_(order, order)].copy() for m in (target, fitted))
+    limit = float(np.percentile(np.abs(np.concatenate([target[upper], fitted[upper]])), 99)) or 1.0
+    sides = [label[-1] for label in np.asarray(labels)[order]]
+    with mpl.rc_context(STYLE):
+        figure = _figure(7.0, 3.4)
+        axes = figure.subplots(1, 2)
+        for ax, matrix, title in zip(axes, (target, fitted), ("target", "fitted model, fresh noise"), strict=True):
+            np.fill_diagonal(matrix, np.nan)
+            image = ax.imshow(matrix, cmap="PuOr_r", vmin=-limit, vmax=limit, interpolation="nearest")
+            ax.set_title(title)
+            ticks = [np.mean([i for i, s in enumerate(sides) if s == side]) for side in "LR" if side in sides]
+            names = [name for side, name in (("L", "left"), ("R", "right")) if side in sides]
+            ax.set_xticks(ticks, names)
+            ax.set_yticks(ticks, names, rotation=90, va="center")
+            ax.tick_params(length=0)
+        figure.colorbar(image, ax=axes, shrink=0.8, label="envelope correlation")
+    return figure
+
+
+def fc_scatter(target, fitted, r: float) -> Figure:
+    """Fitted against target connectivity, one point per pair of regions."""
+    upper = np.triu_indices(len(target), 1)
+    with mpl.rc_context(STYLE):
+        figure = _figure(3.4, 3.2)
+        ax = figure.subplots()
+        ax.plot(np.asarray(target)[upper], np.asarray(fitted)[upper], ".", ms=2, alpha=0.4, color=BLUE)
+        ax.set_xlabel("target connectivity")
+        ax.set_ylabel("fitted model's connectivity,\nmean over fresh seeds")
+        ax.set_title(f"r = {r:.3f} over {len(upper[0])} pairs")
+    return figure
+
+
+def convergence(history: Mapping[str, np.ndarray]) -> Figure:
+    """Loss, FC correlation and every parameter at each step."""
+    names = [name for name in history if name.startswith("parameter_")]
+    with mpl.rc_context(STYLE):
+        figure = _figure(7.0, 1.7 * ((len(names) + 3) // 2))
+        axes = np.ravel(figure.subplots((len(names) + 3) // 2, 2, sharex=True))
+        steps = np.arange(1, len(history["loss"]) + 1)
+        for ax, name in zip(axes, ["loss", "fc_correlation", *names], strict=False):
+            values = history[name].reshape(len(steps), -1)
+            ax.plot(steps, values, color=BLUE, lw=1, marker="." if values.shape[1] == 1 else None, ms=3, alpha=0.8)
+            ax.set_ylabel(name.removeprefix("parameter_").replace("_", " "))
+        for ax in axes[len(names) + 2 :]:
+            ax.set_axis_off()
+        for ax in axes[-2:]:
+            ax.set_xlabel("step")
+            ax.tick_params(labelbottom=True)
+    return figure
+
+
+def parameters(summary: Mapping[str, Any]) -> Figure | None:
+    """True against fitted values relative to the truth, with intervals; None without a truth.
+
+    Parameters
+    ----------
+    summary : mapping
+        The ``parameters`` of a summary.
+    """
+    rows = {
+        name: p for name, p in summary.items() if p["true"] is not None and not isinstance(p["fitted"], list)
+    }
+    if not rows:
+        return None
+    with mpl.rc_context(STYLE):
+        figure = _figure(3.6, 0.9 + 0.45 * len(rows))
+        ax = figure.subplots()
+        for i, (name, p) in enumerate(rows.items()):
+            true = p["true"]
+            ax.plot(p["initial"] / true, i, "o", mfc="none", color=GREY, label="initial" if i == 0 else None)
+            if p["interval"]:
+                ax.plot([v / true for v in p["interval"]], [i, i], color=ORANGE, lw=2, alpha=0.6)
+            ax.plot(p["fitted"] / true, i, "o", color=ORANGE, label="fitted" if i == 0 else None)
+            ax.text(1.02, i, f"{p['fitted']:.3g} {'' if p['unit'] == '1' else p['unit']} (true {true:.3g})",
+                    transform=ax.get_yaxis_transform(), va="center", fontsize=7)  # fmt: skip
+        ax.axvline(1, color="black", lw=0.8, ls="--", label="true")
+        ax.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows])
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_xlabel("value / true value")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.3), ncols=3, frameon=False, fontsize=7)
+    return figure
+
+
+def scores(summary: Mapping[str, Any]) -> Figure:
+    """Score on fresh noise beside the start and the baselines."""
+    fresh = summary["fc_correlation"]["fresh_seeds"]
+    bars = {"initial": summary["fc_correlation"]["initial"], "fitted": fresh["mean"]}
+    bars |= {name.replace("_", " "): value for name, value in summary["baselines"].items()}
+    with mpl.rc_context(STYLE):
+        figure = _figure(3.6, 0.5 + 0.3 * len(bars))
+        ax = figure.subplots()
+        colors = [GREY, ORANGE] + [BLUE] * (len(bars) - 2)
+        ax.barh(range(len(bars)), list(bars.values()), color=colors)
+        ax.errorbar(fresh["mean"], 1, xerr=fresh["sd"], color="black", capsize=2, lw=1)
+        ax.set_yticks(range(len(bars)), list(bars))
+        ax.invert_yaxis()
+        ax.axvline(0, color="black", lw=0.8)
+        ax.set_xlabel("FC correlation with the target")
+    return figure

@@ -1,0 +1,62 @@
+"""Shared fixtures. Everything is tested in 64 bits unless a test says otherwise."""
+
+import os
+from pathlib import Path
+
+# Shapes and types of public functions are checked at run time by jaxtyping and beartype.
+from jaxtyping import install_import_hook
+
+_hook = install_import_hook("fitting", "beartype.beartype")
+_hook.__enter__()
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+import fitting.brain  # noqa: E402, F401
+
+jax.config.update("jax_enable_x64", True)
+
+SHARED = Path(os.environ.get("FITTING_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240811)
+
+
+@pytest.fixture
+def float32():
+    """Run a test in 32 bits."""
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(scope="session")
+def meg_fc_path():
+    path = SHARED / "data" / "meg_fc_alpha_aal2_94.csv"
+    if not path.is_file():
+        pytest.skip("the MEG matrix for development is not on this machine")
+    return path
+
+
+@pytest.fixture(scope="session")
+def directed():
+    """A small directed connectome with zero, short and long connections: (weights, lengths)."""
+    rng = np.random.default_rng(5)
+    weights = rng.uniform(0.2, 1.0, (6, 6)) * (rng.random((6, 6)) < 0.7)
+    lengths = rng.uniform(9.0, 120.0, (6, 6))
+    np.fill_diagonal(weights, 0.0)
+    assert not np.allclose(weights, weights.T)
+    return weights, lengths
+
+
+@pytest.fixture
+def unchecked():
+    """Call functions as a user does, without the run-time checks of types and shapes."""
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
