@@ -29,6 +29,9 @@ from fitting.optimize import Parameter, Parameters, Problem, Settings
 from fitting.signal import Observation
 from fitting.units import magnitude
 
+#: What a user can correct: printed as a sentence, without a traceback.
+SENTENCES = (InputError, OmegaConfBaseException)
+
 
 class Setup(NamedTuple):
     """A problem and what is known about its data."""
@@ -47,7 +50,7 @@ def sentences(function):
     def wrapper(*args, **kwargs):
         try:
             return function(*args, **kwargs)
-        except (InputError, OmegaConfBaseException) as error:
+        except SENTENCES as error:
             print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
             sys.exit(2)
 

@@ -66,9 +66,7 @@ def main(config: DictConfig) -> float:
         initial = evaluation.initial_seeds
         task = bar.add_task("fresh noise", total=seeds + initial, info="")
         duration = None if evaluation.duration is None else magnitude(evaluation.duration, "ms", "evaluation.duration")
-        fresh = fresh_seeds(
-            problem, result.fitted, fresh_key, seeds, duration, lambda n: bar.update(task, completed=n)
-        )
+        fresh = fresh_seeds(problem, result.fitted, fresh_key, seeds, duration, lambda n: bar.update(task, completed=n))
         start = fresh_seeds(
             problem, result.initial, initial_key, initial, duration, lambda n: bar.update(task, completed=seeds + n)
         )
@@ -80,6 +78,7 @@ def main(config: DictConfig) -> float:
                 result.point,
                 check_key,
                 evaluation.identifiability_seeds,
+                averaged=settings.average if result.chosen == "average" else 1,
                 on_evaluation=lambda n, total: bar.update(task, completed=n, total=total),
             )
     notes = []

@@ -6,7 +6,7 @@ caller's choice: whatever was chosen before this import still holds after it.
 
 import jax
 
-_x64 = jax.config.jax_enable_x64
+_x64 = jax.config.read("jax_enable_x64")
 
 import brainmass  # noqa: E402
 import brainstate  # noqa: E402

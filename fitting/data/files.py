@@ -81,9 +81,7 @@ def read_labelled_csv(path: str | Path) -> tuple[np.ndarray, list[str]]:
             try:
                 matrix[i, j] = float(text)
             except ValueError:
-                raise InputError(
-                    f"{path}: {text!r} in row {labels[i]}, column {columns[j]}, is not a number"
-                ) from None
+                raise InputError(f"{path}: {text!r} in row {labels[i]}, column {columns[j]}, is not a number") from None
     return matrix, labels
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -74,8 +75,8 @@ def kaggle_folder(handle: str) -> Path:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise InputError(
             f"the Kaggle data set {owner}/{name} is not in kagglehub's cache and could not be downloaded ({reason}). "
-            f"Without internet, download it elsewhere (https://www.kaggle.com/datasets/{owner}/{name}) and either put it "
-            f"into kagglehub's cache, or name its recording with data=recording data.path=FILE; "
+            f"Without internet, download it elsewhere (https://www.kaggle.com/datasets/{owner}/{name}) and "
+            f"either put it into kagglehub's cache, or name its recording with data=recording data.path=FILE; "
             f"the embedded connectome needs no download"
         ) from None
 
@@ -92,7 +93,7 @@ def kaggle_connectome(handle: str = KAGGLE_CONNECTOME) -> xr.Dataset:
     if not path.is_file():
         raise InputError(f"the Kaggle data set {handle} has no hcp-data-sample.msgpack")
     try:
-        arrays = braintools.file.msgpack_load(str(path), verbose=False)
+        arrays: Any = braintools.file.msgpack_load(str(path), verbose=False)
         weights, lengths = np.asarray(arrays["Cmat"], float), np.asarray(arrays["Dmat"], float)
     except Exception as error:
         raise InputError(f"{path.name} of {handle} cannot be read: {error}") from None

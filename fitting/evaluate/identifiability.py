@@ -37,6 +37,7 @@ def identifiability(
     key,
     seeds: int = 4,
     step: float = 0.25,
+    averaged: int = 1,
     on_evaluation: Callable[[int, int], None] | None = None,
 ) -> dict[str, Identifiability]:
     """Measure, for each global free parameter, how the loss changes around the fitted point.
@@ -53,6 +54,8 @@ def identifiability(
     step : float
         Displacement in the unconstrained space for slopes and curvatures (0.25 moves a parameter in
         the middle of its bounds by 6 % of their width).
+    averaged : int
+        Independent noise seeds that the fitted point averages over.
     on_evaluation : callable, optional
         Called with the number of evaluations done and in all.
 
@@ -63,72 +66,97 @@ def identifiability(
 
     Notes
     -----
-    Across noise seeds the loss has a slope ``s_k`` at the fitted point and a mean curvature ``c``.
-    The scatter of the fitted value is about ``sd(s) / c`` for one simulation as long as the target:
-    the sandwich formula of M-estimators (White, Econometrica 50, 1982) without correlations between
-    parameters; the target's own sampling noise enters with its length relative to a simulation's.
-    A parameter is called identifiable if the curvature is positive beyond twice its standard error
-    over seeds and the interval lies within the bounds' width. Otherwise the reason says which of
-    the two failed.
+    From losses on a cross of displaced points, each noise seed gives a slope ``s`` and a matrix of
+    curvatures; ``H`` is the mean curvature and ``C`` the covariance of the slopes over seeds. The
+    fitted point scatters with covariance ``H^-1 C H^-1 (1 / averaged + T / T_target)``: the
+    sandwich formula of M-estimators (White, Econometrica 50, 1982, 1-25), with one part for the
+    noise of the simulations that were averaged and one for the recording's own, as long as
+    ``T_target`` where a simulation has ``T``. A parameter is called identifiable if its curvature
+    is positive beyond twice its standard error over seeds, and the interval leaves out part of what
+    the bounds allow. Otherwise the reason says which of the two failed.
     """
-    parameters = problem.parameters
-    scalars = [p for p in parameters.free if not p.per_region]
+    scalars = [p for p in problem.parameters.free if not p.per_region]
+    count = len(scalars)
     keys = jax.random.split(key, seeds)
     evaluate = jax.jit(lambda point, key: problem.loss(point, key)[0])
     point = {name: jnp.asarray(value) for name, value in point.items()}
-    total = seeds * (1 + 2 * len(scalars))
+    total = seeds * (1 + 2 * count + count * (count - 1))
     done = 0
 
-    def losses(at):
+    def losses(**moves):
         nonlocal done
         values = []
         for k in keys:
-            values.append(float(evaluate(at, k)))
+            values.append(float(evaluate(point | {name: point[name] + move for name, move in moves.items()}, k)))
             done += 1
             if on_evaluation:
                 on_evaluation(done, total)
         return np.array(values)
 
-    middle = losses(point)
-    simulated = problem.duration / 1000 - problem.observation.transient
-    # Target noise scales with its length; the fit averages its own noise over many steps.
-    share = simulated / problem.target.seconds if np.isfinite(problem.target.seconds) else 1.0
-    result = {}
-    for p in scalars:
-        x = point[p.name]
-        above = losses(point | {p.name: x + step})
-        below = losses(point | {p.name: x - step})
-        result[p.name] = _judge(p, float(x), step, below, middle, above, share)
-    return result
-
-
-def _judge(p, x: float, step: float, below, middle, above, share: float) -> Identifiability:
-    values = [float(p.bounded(jnp.asarray(x + d))) for d in (-step, step)]
-    if not np.isfinite(np.concatenate([below, middle, above])).all():
-        return Identifiability(False, "the loss is not finite around the fitted value", None)
-    curvatures = (above - 2 * middle + below) / step**2
+    names = [p.name for p in scalars]
+    middle = losses()
+    above = np.array([losses(**{name: step}) for name in names]).reshape(count, seeds)
+    below = np.array([losses(**{name: -step}) for name in names]).reshape(count, seeds)
     slopes = (above - below) / (2 * step)
-    seeds = len(middle)
+    curvature = np.empty((count, count, seeds))
+    for i in range(count):
+        curvature[i, i] = (above[i] - 2 * middle + below[i]) / step**2
+        for j in range(i):
+            corners = losses(**{names[i]: step, names[j]: step}) + losses(**{names[i]: -step, names[j]: -step})
+            edges = above[i] + below[i] + above[j] + below[j]
+            curvature[i, j] = curvature[j, i] = (corners - edges + 2 * middle) / (2 * step**2)
+    simulated = problem.duration / 1000 - problem.observation.transient
+    # A target of unknown length is taken to be as noisy as one simulation.
+    share = 1 / averaged + (simulated / problem.target.seconds if np.isfinite(problem.target.seconds) else 1.0)
+    scatter = _sandwich(curvature.mean(-1), np.atleast_2d(np.cov(slopes)) * share) if seeds > 1 else None
+    return {
+        p.name: _judge(p, float(point[p.name]), step, (above[i] + below[i]) / 2 - middle, curvature[i, i], scatter, i)
+        for i, p in enumerate(scalars)
+    }
+
+
+def _sandwich(hessian, covariance):
+    """Standard deviations of the best point; None where the mean curvature is not a minimum's."""
+    if not (np.isfinite(hessian).all() and np.isfinite(covariance).all()):
+        return None
+    visible = np.flatnonzero(np.diag(hessian) > 0)
+    values, vectors = np.linalg.eigh(hessian[np.ix_(visible, visible)])
+    if len(visible) == 0 or values.min() <= 1e-3 * values.max():
+        # Noise made the measured curvature flat or upside down in some direction: leave out the
+        # correlations between parameters, which is what that direction is made of.
+        values, vectors = np.diag(hessian)[visible], np.eye(len(visible))
+    inverse = (vectors / values) @ vectors.T
+    scatter = np.full(len(hessian), np.inf)
+    scatter[visible] = np.sqrt(np.diag(inverse @ covariance[np.ix_(visible, visible)] @ inverse))
+    return scatter
+
+
+def _judge(p, x: float, step: float, rise, curvatures, scatter, index: int) -> Identifiability:
+    values = [float(p.bounded(jnp.asarray(x + d))) for d in (-step, step)]
+    if scatter is None:
+        return Identifiability(False, "the loss around the fitted value is not finite, or has no scatter", None)
+    seeds = len(curvatures)
     curvature, error = curvatures.mean(), curvatures.std(ddof=1) / np.sqrt(seeds)
-    between = f"between {values[0]:.3g} and {values[1]:.3g} {_unit(p)}"
-    change = (above + below).mean() / 2 - middle.mean()
+    between = f"between {values[0]:.3g} and {values[1]:.3g} {_unit(p)}".rstrip()
     if not curvature > 2 * error or curvature <= 0:
         return Identifiability(
             False,
-            f"{between} the loss changes by {change:.1e}, not more than its spread over {seeds} noise seeds",
+            f"{between} the loss changes by {rise.mean():.1e}, not more than its spread over {seeds} noise seeds",
             None,
         )
-    sd = slopes.std(ddof=1) * np.sqrt(share) / curvature
-    width = 1.96 * sd
+    width = 1.96 * scatter[index]
     low, high = (float(p.bounded(jnp.asarray(x + d))) for d in (-width, width))
-    room = float(p.bounded(jnp.asarray(6.0))) - float(p.bounded(jnp.asarray(-6.0)))
-    if high - low > 0.8 * room:
+    lowest, highest = (float(p.bounded(jnp.asarray(d))) for d in (-6.0, 6.0))
+    if high - low > 0.8 * (highest - lowest):
         return Identifiability(
             False,
-            f"noise moves the best value over {low:.3g} to {high:.3g} {_unit(p)}, most of what the bounds allow",
+            f"noise moves the best value over {low:.3g} to {high:.3g} {_unit(p)}".rstrip()
+            + ", most of what the bounds allow",
             (low, high),
         )
-    return Identifiability(True, f"{between} the loss rises by {change:.1e} on average over {seeds} seeds", (low, high))
+    return Identifiability(
+        True, f"{between} the loss rises by {rise.mean():.1e} on average over {seeds} seeds", (low, high)
+    )
 
 
 def _unit(p) -> str:

@@ -152,7 +152,7 @@ def plan(
     blocks = [smallest]
     while blocks[-1] * 4 <= largest_block:
         blocks.append(blocks[-1] * 4)
-    levels = []
+    levels: list[Level] = []
     upper = np.inf
     for block in reversed(blocks):
         members = connected & (allowed >= block) & (allowed < upper)

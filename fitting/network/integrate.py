@@ -69,7 +69,7 @@ class Start(NamedTuple):
 
     history: jax.Array
     state: Any
-    clock: jax.Array
+    clock: Any
 
 
 class Path(NamedTuple):
@@ -100,7 +100,8 @@ def _forward(scheme: Scheme, start: Start, weights, delay, parameters, source, k
 
             def sub(carry, x):
                 i, delayed, noise = x
-                buffer, state, kept = run(depth + 1, *carry, t + i * inner, delayed, noise)
+                buffer, state = carry
+                buffer, state, kept = run(depth + 1, buffer, state, t + i * inner, delayed, noise)
                 return (buffer, state), kept
 
             count = size // inner
@@ -195,7 +196,9 @@ def _backward(scheme: Scheme, memory, cotangent: Path):
 
             def sub(carry, x):
                 i, coupled_bar, steps = x
-                return run(depth + 1, *carry, t + i * inner, coupled_bar, steps), None
+                inputs_bar, state_bar, parameters_bar = carry
+                carry = run(depth + 1, inputs_bar, state_bar, parameters_bar, t + i * inner, coupled_bar, steps)
+                return carry, None
 
             steps = jax.tree.map(lambda x: x.reshape(count, inner, *x.shape[1:]), steps)
             carry, _ = lax.scan(

@@ -189,7 +189,7 @@ class Node:
         -------
         dict of (regions,)
         """
-        values = {
+        values: dict[str, Any] = {
             name: _Exact(jnp.asarray(parameters.get(name, self.default(name)), current.dtype) * self.unit(name))
             for name in self.parameter_names
         }

@@ -19,7 +19,7 @@ from fitting.network import noise as noises
 from fitting.network.coupling import COUPLING_PARAMETERS, COUPLINGS
 from fitting.network.delays import LARGEST_BLOCK, Delays, plan
 from fitting.network.integrate import Scheme, Start, integrate, integrate_with_adjoint
-from fitting.network.nodes import NODES, Node
+from fitting.network.nodes import NODES
 
 ADJOINTS = ("block", "forward", "checkpoint")
 INTERPOLATIONS = ("linear", "nearest")
@@ -70,7 +70,7 @@ class Network:
 
     weights: np.ndarray
     lengths: np.ndarray
-    node: Node | str = "wilson_cowan_alpha"
+    node: Any = "wilson_cowan_alpha"
     coupling: str = "diffusive"
     noise: str = "ornstein_uhlenbeck"
     speed_bounds: tuple[float, float] = (1.0, 20.0)
@@ -397,7 +397,8 @@ def _simulate(network, steps, dt, record, adjoint, segment, parameters, key, noi
         path, start = run(lax.stop_gradient(start) if whole else start, rest)
         pieces.append((path.coupled.T, path.recorded))
     rates, recorded = jax.tree.map(lambda *x: jnp.concatenate(x), *pieces)
-    return Simulation(rates, recorded, NetworkState(*start.state, start.history, start.clock))
+    node_state, noise_state = start.state
+    return Simulation(rates, recorded, NetworkState(node_state, noise_state, start.history, start.clock))
 
 
 def _check_matrix(name: str, matrix: np.ndarray):
@@ -414,8 +415,10 @@ def _check_parameters(network: Network, parameters: Mapping[str, Any]):
         network.check_name(name)
         shape = jnp.shape(value)
         square = (regions, regions)
-        allowed = (square,) if name in ("weights", "lengths") else ((), (regions,))
-        if name == "signal_speed":
+        allowed: tuple[tuple[int, ...], ...] = ((), (regions,))
+        if name in ("weights", "lengths"):
+            allowed = (square,)
+        elif name == "signal_speed":
             allowed = ((), square)
         if shape not in allowed:
             wanted = " or ".join(str(a) if a else "one number" for a in allowed)

@@ -188,9 +188,10 @@ class Objective:
         signals = observation.resample(observation.settled(signals, fs), fs)
         if self.disattenuate:
             middle = signals.shape[0] // 2
-            halves = [observation.simulated_fc(part) for part in (signals[:middle], signals[middle : 2 * middle])]
-            fc = (halves[0] + halves[1]) / 2
-            similarity = disattenuated_correlation(*halves, target.fc)
+            first = observation.simulated_fc(signals[:middle])
+            second = observation.simulated_fc(signals[middle : 2 * middle])
+            fc = (first + second) / 2
+            similarity = disattenuated_correlation(first, second, target.fc)
         else:
             fc = observation.simulated_fc(signals)
             similarity = fc_correlation(fc, target.fc)

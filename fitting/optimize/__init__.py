@@ -1,6 +1,6 @@
 """Parameters with units and bounds, and the optimisers that fit them."""
 
-from fitting.optimize.fit import FitResult, Progress, Settings, fit
+from fitting.optimize.descent import FitResult, Progress, Settings, fit
 from fitting.optimize.parameters import Parameter, Parameters
 from fitting.optimize.problem import Problem
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -44,7 +44,7 @@ class Problem:
     parameters: Parameters
     target: Target
     observation: Observation
-    objective: Objective = Objective()
+    objective: Objective = field(default_factory=Objective)
     duration: float = 30_000.0
     dt: float = 0.25
     seeds: int = 1

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from fitting.data import lobe_order
 
-STYLE = {
+STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -106,15 +106,13 @@ def parameters(summary: Mapping[str, Any]) -> Figure | None:
     summary : mapping
         The ``parameters`` of a summary.
     """
-    rows = {
-        name: p for name, p in summary.items() if p["true"] is not None and not isinstance(p["fitted"], list)
-    }
+    rows = {name: p for name, p in summary.items() if p["true"] is not None and not isinstance(p["fitted"], list)}
     if not rows:
         return None
     with mpl.rc_context(STYLE):
         figure = _figure(3.6, 0.9 + 0.45 * len(rows))
         ax = figure.subplots()
-        for i, (name, p) in enumerate(rows.items()):
+        for i, p in enumerate(rows.values()):
             true = p["true"]
             ax.plot(p["initial"] / true, i, "o", mfc="none", color=GREY, label="initial" if i == 0 else None)
             if p["interval"]:

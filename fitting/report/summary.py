@@ -175,9 +175,7 @@ def table(summary: Mapping[str, Any]) -> Group:
     scores.add_column("r", justify="right")
     fresh = summary["fc_correlation"]["fresh_seeds"]
     spread = f" ± {fresh['sd']:.3f}" if fresh["sd"] is not None else ""
-    scores.add_row(
-        f"fitted model, {fresh['n']} fresh seeds of {fresh['seconds']:g} s", f"{fresh['mean']:.3f}{spread}"
-    )
+    scores.add_row(f"fitted model, {fresh['n']} fresh seeds of {fresh['seconds']:g} s", f"{fresh['mean']:.3f}{spread}")
     scores.add_row("fitted model, last training steps", _show(summary["fc_correlation"]["training"]))
     scores.add_row("initial parameters, fresh seeds", f"{summary['fc_correlation']['initial']:.3f}")
     for name, value in summary["baselines"].items():

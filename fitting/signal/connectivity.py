@@ -264,10 +264,7 @@ def envelope_fc(
     if standardize:
         x = zscore(x)
     z = analytic_signal(x, fs, band, order)
-    if orthogonalize:
-        fc = orthogonalized_envelope_fc(z, smooth)
-    else:
-        fc = fc_matrix(smooth(modulus(z).T).T)
+    fc = orthogonalized_envelope_fc(z, smooth) if orthogonalize else fc_matrix(smooth(modulus(z).T).T)
     fc = jnp.abs(fc) if absolute else fc
     if symmetrize:
         fc = (fc + fc.T) / 2

@@ -49,17 +49,13 @@ def simulate(weights, lengths, speed, dt, steps, parameters, normal=None, neares
             x = p["wEE"][r] * e[r] - p["wIE"][r] * i[r] + external
             rate = (-e[r] + (1 - e[r]) * f(x, p["a_E"][r], p["theta_E"][r])) / p["tau_E"][r]
             own = (
-                -1
-                - f(x, p["a_E"][r], p["theta_E"][r])
-                + (1 - e[r]) * df(x, p["a_E"][r], p["theta_E"][r]) * p["wEE"][r]
+                -1 - f(x, p["a_E"][r], p["theta_E"][r]) + (1 - e[r]) * df(x, p["a_E"][r], p["theta_E"][r]) * p["wEE"][r]
             ) / p["tau_E"][r]
             new_e[r] = e[r] + np.expm1(dt * own) / own * rate
             x = p["wEI"][r] * e[r] - p["wII"][r] * i[r] + noise[1, r]
             rate = (-i[r] + (1 - i[r]) * f(x, p["a_I"][r], p["theta_I"][r])) / p["tau_I"][r]
             own = (
-                -1
-                - f(x, p["a_I"][r], p["theta_I"][r])
-                - (1 - i[r]) * df(x, p["a_I"][r], p["theta_I"][r]) * p["wII"][r]
+                -1 - f(x, p["a_I"][r], p["theta_I"][r]) - (1 - i[r]) * df(x, p["a_I"][r], p["theta_I"][r]) * p["wII"][r]
             ) / p["tau_I"][r]
             new_i[r] = i[r] + np.expm1(dt * own) / own * rate
         e, i = new_e, new_i

@@ -42,8 +42,16 @@ def test_block_adjoint_is_forward_and_reverse_mode(bounds, horizon, directed, rn
 
     def loss(values, adjoint):
         return everything(
-            simulate(network, values, duration=103.0, dt=DT, key=jax.random.key(1), record=("rI",),
-                     adjoint=adjoint, horizon=horizon)  # fmt: skip
+            simulate(
+                network,
+                values,
+                duration=103.0,
+                dt=DT,
+                key=jax.random.key(1),
+                record=("rI",),
+                adjoint=adjoint,
+                horizon=horizon,
+            )
         )
 
     block = jax.jit(jax.grad(lambda v: loss(v, "block")))(values)
@@ -68,9 +76,9 @@ def test_equal_central_differences(directed, rng):
         if name in ("weights", "lengths"):
             direction = direction * (directed[0] != 0)
         step = 1e-6
-        central = (loss(values | {name: value + step * direction}) - loss(values | {name: value - step * direction})) / (
-            2 * step
-        )
+        central = (
+            loss(values | {name: value + step * direction}) - loss(values | {name: value - step * direction})
+        ) / (2 * step)
         np.testing.assert_allclose((gradient[name] * direction).sum(), central, rtol=1e-5, err_msg=name)
 
 
@@ -80,8 +88,11 @@ def test_speed_where_a_delay_is_a_whole_number_of_steps():
     weights, lengths = np.array([[0.0, 1.0], [1.0, 0.0]]), np.full((2, 2), 30.0)
     network = Network(weights, lengths, speed_bounds=(1.0, 8.0), drive=0.6)
     loss = jax.jit(
-        lambda s: simulate(network, {"signal_speed": s, "k": 2.0, "sigma": 0.3}, duration=60.0, dt=DT,
-                           key=jax.random.key(4)).rates[-1].sum()  # fmt: skip
+        lambda s: (
+            simulate(network, {"signal_speed": s, "k": 2.0, "sigma": 0.3}, duration=60.0, dt=DT, key=jax.random.key(4))
+            .rates[-1]
+            .sum()
+        )
     )
     at = 3.0  # 30 mm / (3 mm/ms) / 0.25 ms = 40 steps
     step = 1e-6
@@ -116,7 +127,8 @@ def test_every_node_has_exact_gradients(preset, directed):
 def test_batched_gradients_are_single_ones(directed):
     network = Network(*directed, drive=0.6)
     loss = lambda k, s: jnp.sum(  # noqa: E731
-        simulate(network, {"k": k, "signal_speed": s, "sigma": 0.2}, duration=30.0, dt=DT, key=jax.random.key(1)).rates ** 2
+        simulate(network, {"k": k, "signal_speed": s, "sigma": 0.2}, duration=30.0, dt=DT, key=jax.random.key(1)).rates
+        ** 2
     )
     k, s = jnp.array([0.5, 1.0, 1.5]), jnp.array([2.0, 3.5, 9.0])
     batch = jax.vmap(jax.grad(loss, argnums=(0, 1)))(k, s)
@@ -138,7 +150,9 @@ def test_memory_of_the_adjoint_is_a_few_numbers_per_region_and_step(directed):
     network = Network(*directed, drive=0.6)
 
     def temporary(duration):
-        loss = lambda k: jnp.sum(simulate(network, {"k": k}, duration=duration, dt=DT, key=jax.random.key(1)).rates ** 2)  # noqa: E731
+        def loss(k):
+            return jnp.sum(simulate(network, {"k": k}, duration=duration, dt=DT, key=jax.random.key(1)).rates ** 2)
+
         return jax.jit(jax.grad(loss)).lower(1.0).compile().memory_analysis().temp_size_in_bytes
 
     extra = temporary(8000.0) - temporary(4000.0)

@@ -144,9 +144,9 @@ def test_one_key_is_one_noise_whatever_the_blocks_batch_or_pieces(directed):
     cut = simulate(base, values, duration=60.0, dt=DT, key=key, horizon=7.0)
     np.testing.assert_allclose(cut.rates, whole.rates, atol=1e-13)
     speeds = jnp.array([3.0, 5.0])
-    batch = jax.vmap(
-        lambda s: simulate(base, values | {"signal_speed": s}, duration=60.0, dt=DT, key=key).rates
-    )(speeds)
+    batch = jax.vmap(lambda s: simulate(base, values | {"signal_speed": s}, duration=60.0, dt=DT, key=key).rates)(
+        speeds
+    )
     np.testing.assert_allclose(batch[0], whole.rates, atol=1e-13)
     assert float(jnp.abs(batch[1] - batch[0]).max()) > 1e-4
 

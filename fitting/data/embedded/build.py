@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -19,7 +20,7 @@ from fitting.data.atlas import aal2
 from fitting.errors import InputError
 
 
-def build(folder: Path) -> dict[str, np.ndarray]:
+def build(folder: Path) -> dict[str, Any]:
     """Average the subjects' connectomes: streamline counts over their maximum, and fibre lengths.
 
     Parameters

@@ -156,7 +156,7 @@ def fit(
 
     def advance(point, memory, key):
         (loss, terms), gradient = jax.value_and_grad(problem.loss, has_aux=True)(point, key)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         safe = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), gradient)
         updates, new_memory = optimizer.update(safe, memory, point)
@@ -290,13 +290,10 @@ def _choose(problem: Problem, rows, last, start, settings: Settings, key):
     best = jax.tree.map(jnp.asarray, min(good, key=lambda row: row["loss"])["point"])
     evaluate = jax.jit(lambda point, key: problem.loss(point, key)[0])
     keys = jax.random.split(key, 3)
-    scores = {
-        name: np.mean([float(evaluate(point, k)) for k in keys])
-        for name, point in (("average", average), ("best step", best))
-    }
-    scores = {name: score if np.isfinite(score) else np.inf for name, score in scores.items()}
-    chosen = min(scores, key=lambda name: scores[name])
-    return chosen, {"average": average, "best step": best}[chosen]
+    candidates = {"average": average, "best step": best}
+    scores = {name: np.mean([float(evaluate(point, k)) for k in keys]) for name, point in candidates.items()}
+    chosen = min(candidates, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
+    return chosen, candidates[chosen]
 
 
 def _history(rows) -> dict[str, np.ndarray]:
@@ -324,5 +321,5 @@ def fingerprint(problem: Problem, settings: Settings) -> dict[str, Any]:
         "target": float(np.asarray(problem.target.fc, float).sum()),
         "observation": str(problem.observation),
         "fresh_noise": settings.fresh_noise,
-        "x64": bool(jax.config.jax_enable_x64),
+        "x64": jnp.result_type(float) == jnp.float64,
     }

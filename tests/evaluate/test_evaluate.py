@@ -1,0 +1,91 @@
+"""Baselines against independent arithmetic; identifiability on losses whose answer is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fitting import InputError
+from fitting.data import hcp_aal2, match, read_fc
+from fitting.evaluate import identifiability, structural_baselines
+from fitting.objective import Terms
+
+
+def test_baselines_on_the_real_matrix(meg_fc_path):
+    """The published figures for this matrix, to the third digit."""
+    c = hcp_aal2()
+    fc, _ = match(c["target"].values.tolist(), read_fc(meg_fc_path))
+    found = structural_baselines(c, fc.values)
+    assert found["structural_weights"] == pytest.approx(0.241, abs=6e-4)
+    assert found["minus_length"] == pytest.approx(0.382, abs=6e-4)
+    upper = np.triu_indices(80, 1)
+    y = fc.values[upper]
+    weights, lengths = c.weights.values[upper], c.lengths.values[upper]
+    assert found["log_structural_weights"] == pytest.approx(np.corrcoef(np.log(weights), y)[0, 1], abs=1e-10)
+    # The multiple correlation of y with its predictors, from the correlation matrix alone.
+    r = np.corrcoef([y, weights, np.log(weights), lengths])
+    multiple = np.sqrt(r[0, 1:] @ np.linalg.solve(r[1:, 1:], r[0, 1:]))
+    assert found["linear_regression"] == pytest.approx(multiple, abs=1e-9)
+
+
+def test_baselines_refuse_other_regions():
+    with pytest.raises(InputError, match="connectivity is"):
+        structural_baselines(hcp_aal2(), np.zeros((3, 3)))
+
+
+class Bowl:
+    """A problem with a known loss: curvature 4 in a, none in b, noise of known size in the slopes."""
+
+    duration, seeds = 10_000.0, 1
+
+    def __init__(self, noise):
+        from types import SimpleNamespace
+
+        from fitting.optimize import Parameter
+
+        self.noise = noise
+        a, b = Parameter("a", 1.0, 0.0, 2.0), Parameter("b", 1.0, 0.0, 2.0)
+        self.parameters = SimpleNamespace(free=(a, b))
+        self.observation = SimpleNamespace(transient=0.0)
+        self.target = SimpleNamespace(seconds=10.0)
+
+    def loss(self, point, key):
+        tilt = self.noise * jax.random.normal(key, (2,))
+        value = 2 * point["a"] ** 2 + tilt[0] * point["a"] + tilt[1] * point["b"]
+        return value, Terms(value, value, value)
+
+
+def test_identifiability_knows_what_the_loss_can_see(unchecked):
+    point = {"a": jnp.zeros(()), "b": jnp.zeros(())}
+    found = identifiability(Bowl(0.1), point, jax.random.key(0), seeds=30)
+    assert found["a"].identifiable
+    assert not found["b"].identifiable
+    assert "not more than its spread" in found["b"].reason
+    # sd of the best point is 0.1 / 4 unconstrained; the sigmoid's slope at its middle is 1/2.
+    low, high = found["a"].interval
+    # The recording's noise counts as much as the simulation's here: sqrt(2) wider.
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(2) * 0.1 / 4 / 2, rel=0.4)
+
+
+def test_intervals_know_that_parameters_trade_off(unchecked):
+    """Curvature 4 in a and b with a cross term: the interval is that of the inverse Hessian, not of its diagonal."""
+
+    class Valley(Bowl):
+        def loss(self, point, key):
+            tilt = self.noise * jax.random.normal(key, (2,))
+            a, b = point["a"], point["b"]
+            value = 2 * a**2 + 2 * b**2 + 3.2 * a * b + tilt[0] * a + tilt[1] * b
+            return value, Terms(value, value, value)
+
+    point = {"a": jnp.zeros(()), "b": jnp.zeros(())}
+    low, high = identifiability(Valley(0.1), point, jax.random.key(0), seeds=40)["a"].interval
+    inverse = np.linalg.inv([[4.0, 3.2], [3.2, 4.0]])
+    sd = np.sqrt(2 * 0.1**2 * (inverse @ inverse)[0, 0])
+    assert high - low == pytest.approx(2 * 1.96 * sd / 2, rel=0.3)
+
+
+def test_identifiability_admits_when_noise_wins(unchecked):
+    point = {"a": jnp.zeros(()), "b": jnp.zeros(())}
+    found = identifiability(Bowl(30.0), point, jax.random.key(0), seeds=30)
+    assert not found["a"].identifiable
+    assert "most of what the bounds allow" in found["a"].reason

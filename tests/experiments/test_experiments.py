@@ -1,0 +1,189 @@
+"""The scripts and their configs, run as a user runs them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+
+
+def run(script, *arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / script), *arguments], capture_output=True, text=True, cwd=cwd
+    )
+
+
+@pytest.fixture(scope="module")
+def debug_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("debug")
+    done = run("fit.py", "experiment=debug", f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_debug_run_writes_everything(debug_run):
+    folder, done = debug_run
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] in ("converged", "max_steps")
+    assert set(summary["parameters"]) == {"k", "signal_speed", "sigma"}
+    assert set(summary["parameters"]["k"]) >= {"initial", "fitted", "unit", "true", "interval", "identifiable"}
+    assert summary["parameters"]["k"]["true"] == 3.0
+    assert set(summary["fc_correlation"]) == {"initial", "training", "held_out", "fresh_seeds"}
+    assert summary["fc_correlation"]["fresh_seeds"]["n"] == 2
+    assert set(summary["baselines"]) >= {"structural_weights", "log_structural_weights", "minus_length"}
+    assert {"wall_seconds", "compile_seconds", "versions", "seed"} <= set(summary)
+    with xr.open_dataset(folder / "result.nc", engine="h5netcdf") as data:
+        assert data.target_fc.shape == (80, 80)
+        assert data.fitted_fc["region"].values[0] == "PreCG.L"
+        assert data.traces.dims == ("time", "region")
+        assert data.sizes["step"] == summary["steps"]
+        assert {"history_loss", "history_parameter_k"} <= set(data.data_vars)
+    for name in ("fc_matrices", "fc_scatter", "convergence", "true_and_fitted", "scores"):
+        assert (folder / "figures" / f"{name}.png").stat().st_size > 5000
+    assert "data:image/png" in (folder / "report.html").read_text()
+    assert "FC correlation with the target" in done.stdout
+    assert (folder / ".hydra" / "config.yaml").is_file()
+
+
+def test_resume_of_a_killed_run_ends_with_the_same_parameters(debug_run, tmp_path):
+    """Steps 2 and 3 of a run that was cut off after step 1 are the undisturbed run's, bit for bit."""
+    folder, _ = debug_run
+    cut = run("fit.py", "experiment=debug", f"hydra.run.dir={tmp_path}", "fit.steps=1")
+    assert cut.returncode == 0, cut.stderr
+    done = run(
+        "fit.py",
+        "experiment=debug",
+        f"hydra.run.dir={tmp_path}",
+        "resume=true",
+        "optimizer.learning_rate.decay_steps=3",
+    )
+    assert done.returncode == 0, done.stderr
+    whole, resumed = (xr.open_dataset(f / "result.nc", engine="h5netcdf") for f in (folder, tmp_path))
+    assert resumed.sizes["step"] == 3
+    # The first step's learning rate does not depend on the length of its schedule.
+    np.testing.assert_array_equal(whole.history_parameter_k, resumed.history_parameter_k)
+
+
+def test_a_matrix_of_yours(meg_fc_path, tmp_path):
+    done = run(
+        "fit.py",
+        "experiment=debug",
+        "data=fc_matrix",
+        f"data.path={meg_fc_path}",
+        f"hydra.run.dir={tmp_path}",
+        "observation.low_pass=null",
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["baselines"]["structural_weights"] == pytest.approx(0.241, abs=6e-4)
+    assert summary["parameters"]["k"]["true"] is None
+    assert any("no spectra in model units" in note for note in summary["notes"])
+    assert "14 regions of the data are not in the connectome" in done.stdout
+
+
+def bad(tmp_path):
+    """Command lines that cannot work, each with words of the sentence it gets."""
+    lines = (tmp_path / "labels.csv", tmp_path / "nan.csv", tmp_path / "oblong.csv")
+    lines[0].write_text("region,A.L,B.L\nA.L,0,1\nB.L,1,0\n")
+    lines[1].write_text("region,A.L,B.L\nA.L,0,nan\nB.L,nan,0\n")
+    lines[2].write_text("region,A.L,B.L\nA.L,0,1\n")
+    yield ["data=fc_matrix", f"data.path={lines[0]}"], "Unknown region labels in the data: A.L, B.L"
+    yield ["data=fc_matrix", f"data.path={lines[1]}"], "not finite"
+    yield ["data=fc_matrix", f"data.path={lines[2]}"], "not square"
+    yield ["data=fc_matrix", f"data.path={tmp_path}/absent.csv"], "there is no file"
+    yield ["data=fc_matrix"], "Missing mandatory value: data.path"
+    yield ["observation.band=[8,60]"], "Nyquist frequency 50 Hz"
+    yield ["observation.band=[12,8]"], "is empty"
+    yield ["parameters.signal_speed.value=3 s"], "not in units of m/s"
+    yield ["parameters.k.value=100"], "must lie inside its bounds"
+    yield ["simulation.duration=1 s"], "Raise simulation.duration"
+    yield ["network.node=wilson"], "choose from"
+    yield ["precision=16"], "32 or 64"
+    yield ["resume=true", f"hydra.run.dir={tmp_path}/none"], "nothing to resume"
+
+
+def test_bad_command_lines_get_a_sentence_and_no_traceback(tmp_path):
+    """Composed in this process where that is enough; the last, and the exit code, through the script."""
+    import build
+
+    from fitting import InputError
+
+    for overrides, words in list(bad(tmp_path))[:-1]:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("config", overrides=["experiment=debug", *overrides])
+        try:
+            with pytest.raises((InputError, Exception), match=words.replace("[", r"\[")) as caught:
+                build.setup(config)
+        finally:
+            import jax
+
+            jax.config.update("jax_enable_x64", True)
+        assert isinstance(caught.value, build.SENTENCES), caught.value
+    overrides, words = list(bad(tmp_path))[-1]
+    done = run("fit.py", "experiment=debug", *overrides)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_internet_for_kaggle_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    done = run("fit.py", "experiment=debug", "data=meg", f"hydra.run.dir={tmp_path}/run")
+    assert done.returncode == 2
+    assert "could not be downloaded" in done.stderr
+    assert "data=recording data.path=FILE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def groups():
+    for folder in sorted(p for p in CONF.iterdir() if p.is_dir()):
+        for option in sorted(folder.glob("*.yaml")):
+            yield folder.name, option.stem
+
+
+@pytest.mark.parametrize(("group", "option"), list(groups()))
+def test_every_config_composes_and_instantiates(group, option, tmp_path):
+    import build
+
+    overrides = [f"{group}={option}"]
+    if group == "data" and option in ("fc_matrix", "recording"):
+        overrides.append("data.path=somewhere")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=overrides)
+    if group == "optimizer":
+        assert hasattr(instantiate(config.optimizer), "update")
+    observation = build.observation_of(config)
+    assert observation.fs == 100
+    build.objective_of(config)
+    build.settings_of(config)
+    if "kaggle" not in str(config.data.connectome):
+        network = build.network_of(config, build.connectome_of(config))
+        assert build.parameters_of(config, network).free
+
+
+def test_data_of_a_recording_bring_the_meg_observation():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=["data=fc_matrix", "data.path=x"])
+        assert config.observation.orthogonalize is True
+        assert config.observation.orthogonalize_simulation is False
+        config = compose("config", overrides=["data=fc_matrix", "data.path=x", "observation=simulated"])
+        assert config.observation.orthogonalize is False
+
+
+def test_benchmark_prints_json_lines():
+    done = run("benchmark.py", "case=envelope_fc_32_bits")
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout)
+    assert line["case"] == "envelope_fc_32_bits"
+    assert line["median_s"] > 0
+    assert line["peak_rss_mb"] > 0
+    assert run("benchmark.py", "case=nothing").returncode == 2

@@ -1,0 +1,93 @@
+"""The loss and its parts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fitting import InputError
+from fitting.data import recording
+from fitting.objective import Objective, Target, disattenuated_correlation
+from fitting.signal import Observation, fc_correlation
+
+
+def symmetric(rng, n=60):
+    m = rng.standard_normal((n, n))
+    return np.triu(m, 1) + np.triu(m, 1).T
+
+
+def test_disattenuation_undoes_noise(rng):
+    """Truth plus independent noise in both halves: the plain correlation falls, the corrected one does not.
+
+    1770 pairs and noise as large as the signal: standard error of the corrected value about 0.03.
+    """
+    truth = symmetric(rng)
+    halves = [jnp.asarray(truth + symmetric(rng)) for _ in range(2)]
+    plain = float(fc_correlation((halves[0] + halves[1]) / 2, jnp.asarray(truth)))
+    assert plain == pytest.approx(np.sqrt(2 / 3), abs=0.03)
+    assert float(disattenuated_correlation(*halves, jnp.asarray(truth))) == pytest.approx(1.0, abs=0.1)
+
+
+def test_disattenuation_of_disagreeing_or_constant_halves_is_finite(rng):
+    a, zero = jnp.asarray(symmetric(rng, 5)), jnp.zeros((5, 5))
+    for first, second in ((a, -a), (zero, zero), (a, zero)):
+        value, gradient = jax.value_and_grad(disattenuated_correlation)(first, second, a)
+        assert np.isfinite(float(value))
+        assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_loss_is_the_sum_of_its_terms(rng):
+    observation = Observation(transient=1.0, trim=0.0, low_pass=None, orthogonalize=False)
+    objective = Objective(fc=2.0, spectrum=3.0, disattenuate=False)
+    signals = rng.standard_normal((2000, 4))
+    labels = [f"R{i}.L" for i in range(4)]
+    target = objective.target(recording(signals, 100.0, labels, units="model"), observation)
+    assert target.seconds == 20.0
+    terms, fc = objective.compare(jnp.asarray(rng.standard_normal((2100, 4))), 100.0, observation, target)
+    expected = 2 * (1 - terms.fc_correlation) + 3 * terms.spectrum
+    np.testing.assert_allclose(terms.loss, expected, rtol=1e-12)
+    assert fc.shape == (4, 4)
+    same, _ = objective.compare(jnp.asarray(np.concatenate([signals[:100], signals])), 100.0, observation, target)
+    np.testing.assert_allclose(same.fc_correlation, 1.0, atol=1e-12)
+    np.testing.assert_allclose(same.spectrum, 0.0, atol=1e-12)
+
+
+def test_spectra_need_model_units(rng):
+    signals, labels = rng.standard_normal((2000, 3)), ["A.L", "B.L", "C.L"]
+    tesla = Objective().target(recording(signals, 100.0, labels, units="T"), Observation(orthogonalize=False))
+    assert tesla.spectrum is None
+    terms, _ = Objective().compare(jnp.asarray(signals), 100.0, Observation(orthogonalize=False, transient=0.0), tesla)
+    assert float(terms.spectrum) == 0.0
+
+
+def test_power_shows_in_the_spectral_term_only(rng):
+    """Ten times the amplitude is two decades of power everywhere."""
+    observation = Observation(transient=0.0, orthogonalize=False)
+    signals, labels = rng.standard_normal((2000, 4)), [f"R{i}.L" for i in range(4)]
+    objective = Objective(disattenuate=False)
+    target = objective.target(recording(signals, 100.0, labels, units="model"), observation)
+    terms, _ = objective.compare(jnp.asarray(10 * signals), 100.0, observation, target)
+    np.testing.assert_allclose(terms.spectrum, 4.0, rtol=1e-10)
+    np.testing.assert_allclose(terms.fc_correlation, 1.0, rtol=1e-10)
+
+
+def test_silence_has_a_finite_loss_and_gradient():
+    observation = Observation(transient=0.0, orthogonalize=False)
+    target = Target(jnp.ones((3, 3)), jnp.ones((77, 3)))
+    loss = lambda x: Objective().compare(x, 100.0, observation, target)[0].loss  # noqa: E731
+    value, gradient = jax.value_and_grad(loss)(jnp.zeros((2000, 3)))
+    assert np.isfinite(float(value))
+    assert np.isfinite(np.asarray(gradient)).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"fc": -1.0}, "negative"),
+        ({"fc": 0.0, "spectrum": 0.0}, "all zero"),
+        ({"spectrum_band": (5.0, 5.0)}, "empty"),
+    ],
+)
+def test_bad_settings_get_a_sentence(settings, words):
+    with pytest.raises(InputError, match=words):
+        Objective(**settings)
