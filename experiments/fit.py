@@ -78,7 +78,6 @@ def main(config: DictConfig) -> float:
                 result.point,
                 check_key,
                 evaluation.identifiability_seeds,
-                averaged=settings.average if result.chosen == "average" else 1,
                 on_evaluation=lambda n, total: bar.update(task, completed=n, total=total),
             )
     notes = []

@@ -55,7 +55,8 @@ def identifiability(
         Displacement in the unconstrained space for slopes and curvatures (0.25 moves a parameter in
         the middle of its bounds by 6 % of their width).
     averaged : int
-        Independent noise seeds that the fitted point averages over.
+        Independent simulations that the fitted point averages over. Steps of an optimiser are not
+        independent, so one, the cautious choice, is the default.
     on_evaluation : callable, optional
         Called with the number of evaluations done and in all.
 

@@ -11,6 +11,9 @@ import xarray as xr
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+# The scripts are tested as a user runs them, without the run-time checks of types.
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 
@@ -187,3 +190,10 @@ def test_benchmark_prints_json_lines():
     assert line["median_s"] > 0
     assert line["peak_rss_mb"] > 0
     assert run("benchmark.py", "case=nothing").returncode == 2
+
+
+def test_readmes_example_runs(capsys, float32):
+    """The Python block of README, as it stands."""
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    assert capsys.readouterr().out.startswith("(Array(")
