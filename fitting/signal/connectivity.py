@@ -17,7 +17,7 @@ from fitting.signal.filters import low_pass as design_low_pass
 from fitting.signal.spectral import hilbert, resample
 
 #: Bytes that the intermediate of one group of regions may take in :func:`envelope_fc`.
-GROUP_BYTES = 24e6
+GROUP_BYTES = 10e6
 
 
 def modulus(z: Complex[Array, ...]) -> Float[Array, ...]:
@@ -139,36 +139,43 @@ class _Smoothing(NamedTuple):
         return envelope[..., self.trim : envelope.shape[-1] - self.trim]
 
 
-def _orthogonal_rows(z, unit, smooth, mine, floor):
-    """Rows of the connectivity between orthogonalised envelopes (of ``mine``) and plain ones (of all)."""
+def _orthogonal_rows(smooth, plain, plain_floor, cosine, sine, real, imaginary, floor):
+    """Rows of the connectivity between orthogonalised envelopes (of some regions) and plain ones (of all).
+
+    ``plain`` is demeaned; ``cosine`` and ``sine`` are the phases of all regions, ``real`` and
+    ``imaginary`` the signals of some.
+    """
     # Imaginary part of z_i conj(z_j) / |z_j|: what of region i is not in phase with region j.
-    cross = mine.imag[:, None] * unit.real - mine.real[:, None] * unit.imag
-    rest = smooth(jnp.abs(cross))
-    plain = smooth(modulus(z))
-    floors = floor + _rounding(rest), _rounding(plain)
-    rest, plain = _demean(rest), _demean(plain)
+    rest = smooth(jnp.abs(imaginary[:, None] * cosine - real[:, None] * sine))
+    floor = floor + _rounding(rest)
+    rest = _demean(rest)
     covariance = jnp.einsum("ijt,jt->ij", rest, plain, precision=lax.Precision.HIGHEST)
-    return _correlation(covariance, (rest**2).sum(-1), (plain**2).sum(-1), *floors)
+    return _correlation(covariance, (rest**2).sum(-1), (plain**2).sum(-1), floor, plain_floor)
 
 
 def orthogonalized_envelope_fc(z: Complex[Array, "time region"], smooth: _Smoothing) -> Float[Array, "region region"]:
     """Correlation of each region's envelope, orthogonalised to each other region, with the other's envelope."""
     z = z.T
     regions, samples = z.shape
-    unit = _phase(z)
+    unit, envelope = _phase(z), modulus(z)
+    plain = smooth(envelope)
+    plain_floor, plain = _rounding(plain), _demean(plain)
     # A region orthogonalised to itself, or to an exact copy, leaves rounding noise, whose correlation
     # would be an accident: below this variance there is no signal.
-    floor = jnp.zeros_like(z.real[:, 0]) if smooth.log else _rounding(modulus(z))
-    group = max(1, min(regions, int(GROUP_BYTES / (regions * samples * z.real.dtype.itemsize))))
+    floor = jnp.zeros_like(envelope[:, :1]) if smooth.log else _rounding(envelope)[:, None]
+    group = max(1, min(regions, int(GROUP_BYTES / (regions * samples * envelope.dtype.itemsize))))
     count = -(-regions // group)
-    padded = jnp.pad(z, ((0, count * group - regions), (0, 0))).reshape(count, group, samples)
-    floors = jnp.pad(floor, (0, count * group - regions)).reshape(count, group, 1)
+
+    def groups(x):
+        return jnp.pad(x, ((0, count * group - regions), (0, 0))).reshape(count, group, -1)
 
     @jax.checkpoint
-    def rows(z, unit, mine, floor):
-        return _orthogonal_rows(z, unit, smooth, mine, floor)
+    def rows(everyone, mine):
+        return _orthogonal_rows(smooth, *everyone, *mine)
 
-    fc = lax.map(lambda x: rows(z, unit, *x), (padded, floors))
+    everyone = (plain, plain_floor, unit.real, unit.imag)
+    mine = (groups(z.real), groups(z.imag), groups(floor))
+    fc = lax.map(lambda x: rows(everyone, x), mine)
     return fc.reshape(count * group, regions)[:regions]
 
 

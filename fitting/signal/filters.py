@@ -161,24 +161,24 @@ def _design(sos, block: int = BLOCK) -> _Blocks:
     return _blocks(sos.tobytes(), len(sos), block)
 
 
-def _filter(design: _Blocks, x):
-    """Filter the last axis, starting settled on the first sample (as SciPy's ``zi * x[0]``)."""
-    dtype = x.dtype
-    direct, read, write, carry, rest = (jnp.asarray(m, dtype) for m in design)
-    block, samples = direct.shape[0], x.shape[-1]
-    count = -(-samples // block)
-    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, count * block - samples)])
-    blocks = padded.reshape(*x.shape[:-1], count, block)
+def _filter(design: _Blocks, x, backwards: bool = False):
+    """Filter blocks ``(..., count, block)`` along time, starting settled on the first sample (SciPy's ``zi * x[0]``).
+
+    Backwards in time is the same with every matrix mirrored: nothing has to be reversed in memory.
+    """
+    direct, read, write, carry, rest = (jnp.asarray(m, x.dtype) for m in design)
+    if backwards:
+        direct, read, write = direct[::-1, ::-1], read[:, ::-1], write[::-1]
+    start = x[..., -1, -1:] if backwards else x[..., 0, :1]
     precision = lax.Precision.HIGHEST
-    pushed = jnp.moveaxis(jnp.matmul(blocks, write, precision=precision), -2, 0)
+    pushed = jnp.moveaxis(jnp.matmul(x, write, precision=precision), -2, 0)
 
     def one(state, push):
         return jnp.matmul(state, carry, precision=precision) + push, state
 
-    _, states = lax.scan(one, x[..., :1] * rest, pushed)
-    y = jnp.matmul(blocks, direct, precision=precision)
-    y = y + jnp.matmul(jnp.moveaxis(states, 0, -2), read, precision=precision)
-    return y.reshape(*x.shape[:-1], count * block)[..., :samples]
+    _, states = lax.scan(one, start * rest, pushed, reverse=backwards)
+    y = jnp.matmul(x, direct, precision=precision)
+    return y + jnp.matmul(jnp.moveaxis(states, 0, -2), read, precision=precision)
 
 
 def padding_length(sos: np.ndarray) -> int:
@@ -233,9 +233,13 @@ def sosfiltfilt(sos: np.ndarray, x: Float[Array, ...], axis: int = 0) -> Float[A
     first, last = x[..., :1], x[..., -1:]
     head = 2 * first - x[..., edge:0:-1]
     tail = 2 * last - x[..., -2 : -edge - 2 : -1]
-    y = _filter(design, jnp.concatenate([head, x, tail], axis=-1))
-    y = _filter(design, y[..., ::-1])[..., ::-1]
-    return jnp.moveaxis(y[..., edge:-edge], -1, axis)
+    # Whole blocks: a filter settled on the first sample stays settled while that sample is repeated.
+    block = design.direct.shape[0]
+    extra = -(samples + 2 * edge) % block
+    repeated = jnp.broadcast_to(head[..., :1], (*head.shape[:-1], extra))
+    blocks = jnp.concatenate([repeated, head, x, tail], axis=-1).reshape(*x.shape[:-1], -1, block)
+    y = _filter(design, _filter(design, blocks), backwards=True).reshape(*x.shape[:-1], -1)
+    return jnp.moveaxis(y[..., extra + edge : extra + edge + samples], -1, axis)
 
 
 def _floating(x):
