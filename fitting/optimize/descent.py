@@ -147,7 +147,7 @@ def fit(
     -----
     A step whose loss or gradient is not finite leaves parameters and optimiser as they were and is
     counted; noise differs from step to step, so the next one may well be finite. At the end the
-    best step and the average of the last points are compared on noise that neither has seen.
+    best step, the average of the last points and the start are compared on noise new to all three.
     """
     settings = settings or Settings()
     parameters = problem.parameters
@@ -223,7 +223,11 @@ def fit(
 
     chosen, best = _choose(problem, rows, point, start, settings, check_key)
     bad = sum(not row["finite"] for row in rows)
-    notes = [f"{bad} of {len(rows)} steps had a loss or gradient that was not finite and were skipped"] if bad else []
+    notes = []
+    if chosen == "start":
+        notes.append("No step was better than the start on new noise, so the start is the result.")
+    if bad:
+        notes.append(f"{bad} of {len(rows)} steps had a loss or gradient that was not finite and were skipped")
     return FitResult(
         status,
         _plain(parameters.values(start)),
@@ -279,18 +283,16 @@ def _progress(rows, settings: Settings) -> Progress:
 
 
 def _choose(problem: Problem, rows, last, start, settings: Settings, key):
-    """The better of the best step and the average of the last points, on noise new to both."""
+    """The best of the average of the last points, the best step and the start, on noise new to all of them."""
     good = _finite(rows)
     if not good:
         return "start", start
-    if len(good) == 1:
-        return "best step", jax.tree.map(jnp.asarray, good[0]["point"])
     recent = [row["point"] for row in good[-settings.average :]] + [_plain(last)]
     average = {name: jnp.asarray(np.mean([point[name] for point in recent], axis=0)) for name in last}
     best = jax.tree.map(jnp.asarray, min(good, key=lambda row: row["loss"])["point"])
     evaluate = jax.jit(lambda point, key: problem.loss(point, key)[0])
     keys = jax.random.split(key, 3)
-    candidates = {"average": average, "best step": best}
+    candidates = {"average": average, "best step": best, "start": start}
     scores = {name: np.mean([float(evaluate(point, k)) for k in keys]) for name, point in candidates.items()}
     chosen = min(candidates, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
     return chosen, candidates[chosen]

@@ -137,8 +137,9 @@ def scores(summary: Mapping[str, Any]) -> Figure:
         figure = _figure(3.6, 0.5 + 0.3 * len(bars))
         ax = figure.subplots()
         colors = [GREY, ORANGE] + [BLUE] * (len(bars) - 2)
-        ax.barh(range(len(bars)), list(bars.values()), color=colors)
-        ax.errorbar(fresh["mean"], 1, xerr=fresh["sd"], color="black", capsize=2, lw=1)
+        ax.barh(range(len(bars)), [0.0 if value is None else value for value in bars.values()], color=colors)
+        if fresh["mean"] is not None:
+            ax.errorbar(fresh["mean"], 1, xerr=fresh["sd"] or 0.0, color="black", capsize=2, lw=1)
         ax.set_yticks(range(len(bars)), list(bars))
         ax.invert_yaxis()
         ax.axvline(0, color="black", lw=0.8)

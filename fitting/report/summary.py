@@ -85,7 +85,7 @@ def summarize(
         }
     good = result.history["fc_correlation"][result.history["finite"]] if result.history else np.array([])
     last = good[-10:]
-    return {
+    summary = {
         "status": result.status,
         "parameters": rows,
         "fc_correlation": {
@@ -109,6 +109,16 @@ def summarize(
         "versions": versions(),
         "seed": seed,
     }
+    return _without_nan(summary)
+
+
+def _without_nan(value):
+    """JSON has no NaN: numbers that are not finite become None."""
+    if isinstance(value, dict):
+        return {key: _without_nan(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def to_dataset(
@@ -175,9 +185,11 @@ def table(summary: Mapping[str, Any]) -> Group:
     scores.add_column("r", justify="right")
     fresh = summary["fc_correlation"]["fresh_seeds"]
     spread = f" ± {fresh['sd']:.3f}" if fresh["sd"] is not None else ""
-    scores.add_row(f"fitted model, {fresh['n']} fresh seeds of {fresh['seconds']:g} s", f"{fresh['mean']:.3f}{spread}")
+    scores.add_row(
+        f"fitted model, {fresh['n']} fresh seeds of {fresh['seconds']:g} s", f"{_show(fresh['mean'])}{spread}"
+    )
     scores.add_row("fitted model, last training steps", _show(summary["fc_correlation"]["training"]))
-    scores.add_row("initial parameters, fresh seeds", f"{summary['fc_correlation']['initial']:.3f}")
+    scores.add_row("initial parameters, fresh seeds", _show(summary["fc_correlation"]["initial"]))
     for name, value in summary["baselines"].items():
         scores.add_row(f"baseline: {name.replace('_', ' ')}", f"{value:.3f}")
     lines = [
@@ -193,6 +205,11 @@ def table(summary: Mapping[str, Any]) -> Group:
     return Group(fitted, scores, *lines)
 
 
+def _pearson(a, b) -> float:
+    varies = np.ptp(a) > 0 and np.ptp(b) > 0
+    return float(np.corrcoef(a, b)[0, 1]) if varies else float("nan")
+
+
 def draw(summary: Mapping[str, Any], data: xr.Dataset, folder: Path) -> list[Path]:
     """Write every figure of a fit into ``folder``; returns the PNG files."""
     labels = data["region"].values.tolist()
@@ -205,7 +222,7 @@ def draw(summary: Mapping[str, Any], data: xr.Dataset, folder: Path) -> list[Pat
     }
     drawn = {
         "fc_matrices": figures.fc_matrices(target, fitted, labels),
-        "fc_scatter": figures.fc_scatter(target, fitted, float(np.corrcoef(target[upper], fitted[upper])[0, 1])),
+        "fc_scatter": figures.fc_scatter(target, fitted, _pearson(target[upper], fitted[upper])),
         "scores": figures.scores(summary),
     }
     if history:
@@ -223,7 +240,9 @@ def write_html(summary: Mapping[str, Any], pictures: Sequence[Path], command: st
     tables = console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
     fresh = summary["fc_correlation"]["fresh_seeds"]
     best = max(summary["baselines"], key=lambda name: summary["baselines"][name], default=None)
-    sentence = f"The fitted model's connectivity correlates with the target at r = {fresh['mean']:.3f} on fresh noise"
+    sentence = (
+        f"The fitted model's connectivity correlates with the target at r = {_show(fresh['mean'])} on fresh noise"
+    )
     if best is not None:
         sentence += f"; {best.replace('_', ' ')} alone reaches {summary['baselines'][best]:.3f}"
     images = "".join(

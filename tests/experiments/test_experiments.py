@@ -82,7 +82,6 @@ def test_a_matrix_of_yours(meg_fc_path, tmp_path):
         "data=fc_matrix",
         f"data.path={meg_fc_path}",
         f"hydra.run.dir={tmp_path}",
-        "observation.low_pass=null",
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
