@@ -170,6 +170,10 @@ def _show(value, unit: str = "") -> str:
     return f"{value:.4g}{'' if unit in ('', '1') else ' ' + unit}"
 
 
+def _score(value) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
 def table(summary: Mapping[str, Any]) -> Group:
     """The final tables for the terminal: parameters, and scores beside the baselines."""
     fitted = Table(title="Parameters", title_justify="left")
@@ -186,10 +190,10 @@ def table(summary: Mapping[str, Any]) -> Group:
     fresh = summary["fc_correlation"]["fresh_seeds"]
     spread = f" ± {fresh['sd']:.3f}" if fresh["sd"] is not None else ""
     scores.add_row(
-        f"fitted model, {fresh['n']} fresh seeds of {fresh['seconds']:g} s", f"{_show(fresh['mean'])}{spread}"
+        f"fitted model, {fresh['n']} fresh seeds of {fresh['seconds']:g} s", f"{_score(fresh['mean'])}{spread}"
     )
-    scores.add_row("fitted model, last training steps", _show(summary["fc_correlation"]["training"]))
-    scores.add_row("initial parameters, fresh seeds", _show(summary["fc_correlation"]["initial"]))
+    scores.add_row("fitted model, last training steps", _score(summary["fc_correlation"]["training"]))
+    scores.add_row("initial parameters, fresh seeds", _score(summary["fc_correlation"]["initial"]))
     for name, value in summary["baselines"].items():
         scores.add_row(f"baseline: {name.replace('_', ' ')}", f"{value:.3f}")
     lines = [
