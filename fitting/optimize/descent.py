@@ -264,7 +264,7 @@ def _converged(rows, settings: Settings) -> bool:
         return False
     before, after = np.array(losses[-2 * n : -n]), np.array(losses[-n:])
     noise = np.sqrt(before.var(ddof=1) / n + after.var(ddof=1) / n)
-    return before.mean() - after.mean() < max(settings.tolerance, noise)
+    return bool(before.mean() - after.mean() < max(settings.tolerance, noise))
 
 
 def _progress(rows, settings: Settings) -> Progress:
