@@ -1,4 +1,4 @@
-"""Save each step of a fit atomically, and continue from it bit for bit."""
+"""Save each step of a fit atomically, and continue from it."""
 
 from __future__ import annotations
 

@@ -132,7 +132,8 @@ def fit(
     checkpoints : Path, optional
         Folder in which each step is saved.
     resume : bool
-        Continue from the last saved step, bit for bit.
+        Continue from the last saved step. The steps are the same, and the numbers too, bit for bit,
+        as long as the processor's threads add in the same order.
 
     Returns
     -------
@@ -320,7 +321,8 @@ def fingerprint(problem: Problem, settings: Settings) -> dict[str, Any]:
             p.name: [float(p.lower), float(p.upper), p.scale, p.per_region]  # type: ignore[arg-type]
             for p in problem.parameters.free
         },
-        "target": float(np.asarray(problem.target.fc, float).sum()),
+        # Six digits: threads that add in another order change the last ones from process to process.
+        "target": float(f"{np.abs(np.asarray(problem.target.fc, float)).sum():.5e}"),
         "observation": str(problem.observation),
         "fresh_noise": settings.fresh_noise,
         "x64": jnp.result_type(float) == jnp.float64,

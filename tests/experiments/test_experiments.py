@@ -57,7 +57,11 @@ def test_debug_run_writes_everything(debug_run):
 
 
 def test_resume_of_a_killed_run_ends_with_the_same_parameters(debug_run, tmp_path):
-    """Steps 2 and 3 of a run that was cut off after step 1 are the undisturbed run's, bit for bit."""
+    """Steps 2 and 3 of a run that was cut off after step 1 are the undisturbed run's.
+
+    To rounding: on four busy cores XLA's threads were seen to add in another order from process to
+    process. Within a process, `test_resume_continues_bit_for_bit` compares the bits.
+    """
     folder, _ = debug_run
     cut = run("fit.py", "experiment=debug", f"hydra.run.dir={tmp_path}", "fit.steps=1")
     assert cut.returncode == 0, cut.stderr
@@ -72,7 +76,8 @@ def test_resume_of_a_killed_run_ends_with_the_same_parameters(debug_run, tmp_pat
     whole, resumed = (xr.open_dataset(f / "result.nc", engine="h5netcdf") for f in (folder, tmp_path))
     assert resumed.sizes["step"] == 3
     # The first step's learning rate does not depend on the length of its schedule.
-    np.testing.assert_array_equal(whole.history_parameter_k, resumed.history_parameter_k)
+    np.testing.assert_allclose(whole.history_parameter_k, resumed.history_parameter_k, rtol=1e-4)
+    assert float(np.ptp(whole.history_parameter_k)) > 0.01
 
 
 def test_a_matrix_of_yours(meg_fc_path, tmp_path):
