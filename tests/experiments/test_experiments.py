@@ -77,7 +77,7 @@ def test_resume_of_a_killed_run_ends_with_the_same_parameters(debug_run, tmp_pat
     assert resumed.sizes["step"] == 3
     # The first step's learning rate does not depend on the length of its schedule.
     np.testing.assert_allclose(whole.history_parameter_k, resumed.history_parameter_k, rtol=1e-4)
-    assert float(np.ptp(whole.history_parameter_k)) > 0.01
+    assert float(np.ptp(whole.history_parameter_k.values)) > 0.01
 
 
 def test_a_matrix_of_yours(meg_fc_path, tmp_path):
