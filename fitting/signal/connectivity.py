@@ -14,10 +14,17 @@ from fitting.errors import InputError
 from fitting.signal.checks import check_band, check_cutoff, check_rate, check_signals
 from fitting.signal.filters import band_pass, sosfiltfilt
 from fitting.signal.filters import low_pass as design_low_pass
+from fitting.signal.smoothed import pair_products, smoothed_products
 from fitting.signal.spectral import hilbert, resample
 
 #: Bytes that the intermediate of one group of regions may take in :func:`envelope_fc`.
 GROUP_BYTES = 10e6
+
+#: Bytes of intermediates that a gradient of :func:`envelope_fc` keeps rather than computes again.
+KEPT_BYTES = 100e6
+
+#: Pairs of regions of which :func:`envelope_fc` works on one block of samples at once: they fit a cache.
+PAIRS = 9000
 
 
 def modulus(z: Complex[Array, ...]) -> Float[Array, ...]:
@@ -123,6 +130,16 @@ class _Smoothing(NamedTuple):
     samples: int | None  # after down-sampling
     trim: int  # samples cut from each end, at the final rate
 
+    @property
+    def only_filters(self) -> bool:
+        """Whether envelopes are low-pass filtered and trimmed, nothing else."""
+        return self.low_pass is not None and not self.log and self.samples is None
+
+    @property
+    def sos(self) -> np.ndarray:
+        """The low-pass filter's second-order sections."""
+        return design_low_pass(self.low_pass, self.fs, self.order, self.kind)
+
     def __call__(self, envelope):
         """Process envelopes along their last axis."""
         if self.log:
@@ -132,51 +149,66 @@ class _Smoothing(NamedTuple):
             loud = square > floor
             envelope = jnp.where(loud, jnp.log(jnp.where(loud, square, 1.0)), jnp.log(floor))
         if self.low_pass is not None:
-            sos = design_low_pass(self.low_pass, self.fs, self.order, self.kind)
-            envelope = sosfiltfilt(sos, envelope, axis=-1)
+            envelope = sosfiltfilt(self.sos, envelope, axis=-1)
         if self.samples is not None:
             envelope = resample(envelope, self.samples, axis=-1)
         return envelope[..., self.trim : envelope.shape[-1] - self.trim]
 
 
-def _orthogonal_rows(smooth, plain, plain_floor, cosine, sine, real, imaginary, floor):
-    """Rows of the connectivity between orthogonalised envelopes (of some regions) and plain ones (of all).
-
-    ``plain`` is demeaned; ``cosine`` and ``sine`` are the phases of all regions, ``real`` and
-    ``imaginary`` the signals of some.
-    """
-    # Imaginary part of z_i conj(z_j) / |z_j|: what of region i is not in phase with region j.
-    rest = smooth(jnp.abs(imaginary[:, None] * cosine - real[:, None] * sine))
-    floor = floor + _rounding(rest)
-    rest = _demean(rest)
-    covariance = jnp.einsum("ijt,jt->ij", rest, plain, precision=lax.Precision.HIGHEST)
-    return _correlation(covariance, (rest**2).sum(-1), (plain**2).sum(-1), floor, plain_floor)
-
-
 def orthogonalized_envelope_fc(z: Complex[Array, "time region"], smooth: _Smoothing) -> Float[Array, "region region"]:
     """Correlation of each region's envelope, orthogonalised to each other region, with the other's envelope."""
-    z = z.T
-    regions, samples = z.shape
-    unit, envelope = _phase(z), modulus(z)
-    plain = smooth(envelope)
-    plain_floor, plain = _rounding(plain), _demean(plain)
+    # Imaginary part of z_i conj(z_j) / |z_j|: what of region i is not in phase with region j.
+    unit = _phase(z.T).T
+    ours, theirs = jnp.stack([z.real, z.imag]), jnp.stack([unit.real, unit.imag])
+    products = _products_of_filtered if smooth.only_filters else _products_of_processed
+    covariance, variance, plain, floor, plain_floor = products(ours, theirs, modulus(z), smooth)
     # A region orthogonalised to itself, or to an exact copy, leaves rounding noise, whose correlation
-    # would be an accident: below this variance there is no signal.
-    floor = jnp.zeros_like(envelope[:, :1]) if smooth.log else _rounding(envelope)[:, None]
-    group = max(1, min(regions, int(GROUP_BYTES / (regions * samples * envelope.dtype.itemsize))))
-    count = -(-regions // group)
+    # would be an accident: below its floor there is no signal.
+    return _correlation(covariance, variance, plain, floor, plain_floor)
 
-    def groups(x):
-        return jnp.pad(x, ((0, count * group - regions), (0, 0))).reshape(count, group, -1)
 
-    @jax.checkpoint
-    def rows(everyone, mine):
-        return _orthogonal_rows(smooth, *everyone, *mine)
+def _by_groups(rows, ours, regions_at_once, kept):
+    """Map ``rows`` over groups of regions; ``kept``: a gradient may keep what all groups need, else it recomputes."""
+    regions = ours.shape[2]
+    count = -(-regions // max(1, regions_at_once))
+    group = -(-regions // count)
+    ours = jnp.pad(ours, ((0, 0), (0, 0), (0, count * group - regions)))
+    ours = jnp.moveaxis(ours.reshape(*ours.shape[:2], count, group), 2, 0)
+    results = lax.map(rows if kept else jax.checkpoint(rows), ours)
+    return jax.tree.map(lambda x: x.reshape(count * group, -1)[:regions], results)
 
-    everyone = (plain, plain_floor, unit.real, unit.imag)
-    mine = (groups(z.real), groups(z.imag), groups(floor))
-    fc = lax.map(lambda x: rows(everyone, x), mine)
-    return fc.reshape(count * group, regions)[:regions]
+
+def _products_of_filtered(ours, theirs, envelope, smooth):
+    """Where envelopes are only low-pass filtered, products need no filtered envelope."""
+    samples, regions = envelope.shape
+    plan = smoothed_products(smooth.sos, samples, smooth.trim, envelope.dtype)
+    codes = plan.codes(envelope)
+    plain = jnp.einsum("bvr,bvr->r", codes, plan.dual(codes), precision=lax.Precision.HIGHEST)
+    kept = plan.state_bytes(regions**2, envelope.dtype) < KEPT_BYTES
+    covariance, variance = _by_groups(
+        lambda some: pair_products(plan, some, theirs, codes), ours, PAIRS // regions, kept
+    )
+    floor = _rounding(envelope.T)
+    return covariance, variance, plain, floor[:, None], floor
+
+
+def _products_of_processed(ours, theirs, envelope, smooth):
+    """Whatever else is done to envelopes: do it, for some regions at a time."""
+    plain = smooth(envelope.T)
+    plain_floor, plain = _rounding(plain), _demean(plain)
+
+    def rows(some):
+        (real, imaginary), (cosine, sine) = jnp.moveaxis(some, 2, 1), jnp.moveaxis(theirs, 2, 1)
+        rest = smooth(jnp.abs(imaginary[:, None] * cosine - real[:, None] * sine))
+        floor, rest = _rounding(rest), _demean(rest)
+        covariance = jnp.einsum("ijt,jt->ij", rest, plain, precision=lax.Precision.HIGHEST)
+        return covariance, (rest**2).sum(-1), floor
+
+    group = int(GROUP_BYTES / envelope.nbytes)
+    covariance, variance, floor = _by_groups(rows, ours, group, kept=False)
+    if not smooth.log:
+        floor = floor + _rounding(envelope.T)[:, None]
+    return covariance, variance, (plain**2).sum(-1), floor, plain_floor
 
 
 def envelope_fc(
