@@ -74,24 +74,25 @@ def network_batch(candidates=16):
     return jax.jit(jax.vmap(partial(_loss, _network(8.0), STEPS_MS))), (values,)
 
 
-def _signals():
+def _signals(samples, regions):
     import jax.numpy as jnp
     import numpy as np
 
-    return jnp.asarray(np.random.default_rng(0).standard_normal((6000, 94)), jnp.result_type(float))
+    return jnp.asarray(np.random.default_rng(0).standard_normal((samples, regions)), jnp.result_type(float))
 
 
-def envelope_fc(gradient=False, x64=True):
-    """Orthogonalised envelope connectivity of 94 regions x 6000 samples, 8-12 Hz, low-pass 1 Hz."""
+def envelope_fc(gradient=False, x64=True, samples=6000, regions=94, low_pass=1.0):
+    """Orthogonalised envelope connectivity, 8-12 Hz at 100 Hz, low-pass 1 Hz."""
     import jax
 
     jax.config.update("jax_enable_x64", x64)
     from fitting.signal import envelope_fc as fc
 
-    value = partial(fc, fs=100.0, band=(8.0, 12.0), low_pass=1.0)
+    value = partial(fc, fs=100.0, band=(8.0, 12.0), low_pass=low_pass)
+    signals = _signals(samples, regions)
     if not gradient:
-        return jax.jit(value), (_signals(),)
-    return jax.jit(jax.value_and_grad(lambda x: (value(x) ** 2).sum())), (_signals(),)
+        return jax.jit(value), (signals,)
+    return jax.jit(jax.value_and_grad(lambda x: (value(x) ** 2).sum())), (signals,)
 
 
 CASES = {
@@ -106,6 +107,12 @@ CASES = {
     "envelope_fc_gradient": partial(envelope_fc, gradient=True),
     "envelope_fc_32_bits": partial(envelope_fc, x64=False),
     "envelope_fc_gradient_32_bits": partial(envelope_fc, gradient=True, x64=False),
+    "envelope_fc_no_low_pass": partial(envelope_fc, low_pass=None),
+    "envelope_fc_47_regions": partial(envelope_fc, regions=47),
+    "envelope_fc_188_regions": partial(envelope_fc, regions=188),
+    "envelope_fc_376_regions": partial(envelope_fc, regions=376),
+    "envelope_fc_3000_samples": partial(envelope_fc, samples=3000),
+    "envelope_fc_24000_samples": partial(envelope_fc, samples=24_000),
 }
 
 

@@ -11,11 +11,14 @@ from fitting.signal.connectivity import (
     phase_locking,
     zscore,
 )
+from fitting.signal.decimate import Decimator
 from fitting.signal.filters import band_pass, low_pass, sosfiltfilt
+from fitting.signal.leakage import symmetric_orthogonalization
 from fitting.signal.observation import Observation
 from fitting.signal.spectral import hilbert, resample, welch
 
 __all__ = [
+    "Decimator",
     "Observation",
     "analytic_signal",
     "band_pass",
@@ -30,6 +33,7 @@ __all__ = [
     "phase_locking",
     "resample",
     "sosfiltfilt",
+    "symmetric_orthogonalization",
     "welch",
     "zscore",
 ]

@@ -58,3 +58,9 @@ def check_signals(x, what: str = "x"):
     if not isinstance(x, jax.core.Tracer) and not np.isfinite(np.asarray(x)).all():
         bad = np.argwhere(~np.isfinite(np.asarray(x)))[0]
         raise InputError(f"{what} has a value that is not finite at time index {bad[0]}, region {bad[1]}")
+
+
+def check_orthogonalization(kind: bool | str):
+    """Refuse a way to orthogonalise that does not exist."""
+    if kind not in (True, False, "pairwise", "symmetric"):
+        raise InputError(f"orthogonalize is true, false, pairwise or symmetric; got {kind!r}")

@@ -11,10 +11,11 @@ from jax import lax
 from jaxtyping import Array, Complex, Float
 
 from fitting.errors import InputError
-from fitting.signal.checks import check_band, check_cutoff, check_rate, check_signals
+from fitting.signal.checks import check_band, check_cutoff, check_orthogonalization, check_rate, check_signals
 from fitting.signal.filters import band_pass, sosfiltfilt
 from fitting.signal.filters import low_pass as design_low_pass
-from fitting.signal.smoothed import pair_products, smoothed_products
+from fitting.signal.leakage import symmetric_orthogonalization
+from fitting.signal.smoothed import orthogonal_envelope, pair_products, smoothed_products
 from fitting.signal.spectral import hilbert, resample
 
 #: Bytes that the intermediate of one group of regions may take in :func:`envelope_fc`.
@@ -49,10 +50,10 @@ def _negligible(square):
     return lax.stop_gradient(limit * square.mean(-1, keepdims=True))
 
 
-def _phase(z):
-    """``z / |z|`` along time (the last axis), and zero where ``|z|`` is zero or negligible."""
+def _phase(z, smallest):
+    """``z / |z|``, and zero where the square of ``|z|`` is zero or not above ``smallest``."""
     square = z.real**2 + z.imag**2
-    sounds = square > _negligible(square)
+    sounds = square > smallest
     return jnp.where(sounds, z / jnp.sqrt(jnp.where(sounds, square, 1.0)), 0.0)
 
 
@@ -157,55 +158,55 @@ class _Smoothing(NamedTuple):
 
 def orthogonalized_envelope_fc(z: Complex[Array, "time region"], smooth: _Smoothing) -> Float[Array, "region region"]:
     """Correlation of each region's envelope, orthogonalised to each other region, with the other's envelope."""
-    # Imaginary part of z_i conj(z_j) / |z_j|: what of region i is not in phase with region j.
-    unit = _phase(z.T).T
-    ours, theirs = jnp.stack([z.real, z.imag]), jnp.stack([unit.real, unit.imag])
     products = _products_of_filtered if smooth.only_filters else _products_of_processed
-    covariance, variance, plain, floor, plain_floor = products(ours, theirs, modulus(z), smooth)
+    covariance, variance, plain, floor, plain_floor = products(z, modulus(z), smooth)
     # A region orthogonalised to itself, or to an exact copy, leaves rounding noise, whose correlation
     # would be an accident: below its floor there is no signal.
     return _correlation(covariance, variance, plain, floor, plain_floor)
 
 
-def _by_groups(rows, ours, regions_at_once, kept):
+def _by_groups(rows, regions, regions_at_once, kept):
     """Map ``rows`` over groups of regions; ``kept``: a gradient may keep what all groups need, else it recomputes."""
-    regions = ours.shape[2]
     count = -(-regions // max(1, regions_at_once))
-    group = -(-regions // count)
-    ours = jnp.pad(ours, ((0, 0), (0, 0), (0, count * group - regions)))
-    ours = jnp.moveaxis(ours.reshape(*ours.shape[:2], count, group), 2, 0)
-    results = lax.map(rows if kept else jax.checkpoint(rows), ours)
-    return jax.tree.map(lambda x: x.reshape(count * group, -1)[:regions], results)
+    members = np.arange(count * -(-regions // count)).reshape(count, -1) % regions
+    results = lax.map(rows if kept else jax.checkpoint(rows), members)
+    return jax.tree.map(lambda x: x.reshape(members.size, -1)[:regions], results)
 
 
-def _products_of_filtered(ours, theirs, envelope, smooth):
+def _products_of_filtered(z, envelope, smooth):
     """Where envelopes are only low-pass filtered, products need no filtered envelope."""
     samples, regions = envelope.shape
+    smallest = _negligible(envelope.T**2)[:, 0]
+
+    def phase(z):
+        return _phase(z, smallest)
+
     plan = smoothed_products(smooth.sos, samples, smooth.trim, envelope.dtype)
     codes = plan.codes(envelope)
     plain = jnp.einsum("bvr,bvr->r", codes, plan.dual(codes), precision=lax.Precision.HIGHEST)
     kept = plan.state_bytes(regions**2, envelope.dtype) < KEPT_BYTES
+    blocks, few = z[plan.order], z[np.linspace(0, samples - 1, 32).astype(int)]
     covariance, variance = _by_groups(
-        lambda some: pair_products(plan, some, theirs, codes), ours, PAIRS // regions, kept
+        lambda members: pair_products(plan, blocks, few, phase, codes, members), regions, PAIRS // regions, kept
     )
     floor = _rounding(envelope.T)
     return covariance, variance, plain, floor[:, None], floor
 
 
-def _products_of_processed(ours, theirs, envelope, smooth):
+def _products_of_processed(z, envelope, smooth):
     """Whatever else is done to envelopes: do it, for some regions at a time."""
     plain = smooth(envelope.T)
     plain_floor, plain = _rounding(plain), _demean(plain)
+    unit = _phase(z, _negligible(envelope.T**2)[:, 0])
 
-    def rows(some):
-        (real, imaginary), (cosine, sine) = jnp.moveaxis(some, 2, 1), jnp.moveaxis(theirs, 2, 1)
-        rest = smooth(jnp.abs(imaginary[:, None] * cosine - real[:, None] * sine))
+    def rows(members):
+        rest = smooth(jnp.moveaxis(orthogonal_envelope(z, unit, members), 0, -1))
         floor, rest = _rounding(rest), _demean(rest)
         covariance = jnp.einsum("ijt,jt->ij", rest, plain, precision=lax.Precision.HIGHEST)
         return covariance, (rest**2).sum(-1), floor
 
-    group = int(GROUP_BYTES / envelope.nbytes)
-    covariance, variance, floor = _by_groups(rows, ours, group, kept=False)
+    group = int(GROUP_BYTES / (envelope.size * envelope.dtype.itemsize))
+    covariance, variance, floor = _by_groups(rows, z.shape[1], group, kept=False)
     if not smooth.log:
         floor = floor + _rounding(envelope.T)[:, None]
     return covariance, variance, (plain**2).sum(-1), floor, plain_floor
@@ -217,7 +218,7 @@ def envelope_fc(
     band: tuple[float, float],
     low_pass: float | None = None,
     order: int = 3,
-    orthogonalize: bool = True,
+    orthogonalize: bool | str = True,
     *,
     log: bool = False,
     absolute: bool = False,
@@ -241,8 +242,10 @@ def envelope_fc(
         Cut-off in Hz of a low-pass filter on the envelopes.
     order : int
         Butterworth order of both filters (each run forwards and backwards).
-    orthogonalize : bool
-        Remove from each signal, pair by pair, what is in phase with the other (Hipp et al., 2012).
+    orthogonalize : bool or str
+        ``True`` or ``"pairwise"``: remove from each signal, pair by pair, what is in phase with the
+        other (Hipp et al., 2012). ``"symmetric"``: make all band-limited signals orthogonal at once
+        (:func:`symmetric_orthogonalization`; for recordings, no gradient).
     log : bool
         Correlate the logarithm of squared envelopes.
     absolute : bool
@@ -285,6 +288,7 @@ def envelope_fc(
     """
     check_signals(x)
     check_band(band, fs)
+    check_orthogonalization(orthogonalize)
     samples = x.shape[0]
     final_fs, resampled = fs, None
     if low_pass is not None:
@@ -303,7 +307,12 @@ def envelope_fc(
     if standardize:
         x = zscore(x)
     z = analytic_signal(x, fs, band, order)
-    fc = orthogonalized_envelope_fc(z, smooth) if orthogonalize else fc_matrix(smooth(modulus(z).T).T)
+    if orthogonalize == "symmetric":
+        z = hilbert(symmetric_orthogonalization(z.real), axis=0)
+    if orthogonalize in (True, "pairwise"):
+        fc = orthogonalized_envelope_fc(z, smooth)
+    else:
+        fc = fc_matrix(smooth(modulus(z).T).T)
     fc = jnp.abs(fc) if absolute else fc
     if symmetrize:
         fc = (fc + fc.T) / 2
@@ -394,7 +403,7 @@ def phase_locking(z: Complex[Array, "time region"]) -> Float[Array, "region regi
     >>> round(float(phase_locking(z)[0, 1]), 4)
     1.0
     """
-    unit = _phase(z.T).T
+    unit = _phase(z, _negligible((z.real**2 + z.imag**2).T)[:, 0])
     mean = jnp.matmul(unit.T, unit.conj(), precision=lax.Precision.HIGHEST) / z.shape[0]
     return modulus(mean) * (1 - jnp.eye(z.shape[1], dtype=z.real.dtype))
 

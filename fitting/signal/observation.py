@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fitting.errors import InputError
-from fitting.signal.checks import check_band, check_cutoff, check_rate, check_signals
+from fitting.signal.checks import check_band, check_cutoff, check_orthogonalization, check_rate, check_signals
 from fitting.signal.connectivity import envelope_fc
 from fitting.signal.spectral import resample
 
@@ -27,10 +27,11 @@ class Observation:
         Butterworth order of the band-pass and low-pass filters.
     low_pass : float, optional
         Cut-off in Hz of the filter on envelopes.
-    orthogonalize : bool
-        Orthogonalise signals pairwise.
+    orthogonalize : bool or str
+        Orthogonalise signals: ``True`` or ``"pairwise"``, or ``"symmetric"`` (recordings only).
     orthogonalize_simulation : bool, optional
-        Another choice for simulations, which have no field spread; the same unless set.
+        Another choice for simulations, which have no field spread; the same unless set. Must be set
+        where recordings are orthogonalised symmetrically.
     transient : float
         Seconds dropped from the start of a simulation.
     trim : float
@@ -56,7 +57,7 @@ class Observation:
     band: tuple[float, float] = (8.0, 12.0)
     order: int = 3
     low_pass: float | None = None
-    orthogonalize: bool = True
+    orthogonalize: bool | str = True
     orthogonalize_simulation: bool | None = None
     transient: float = 2.0
     trim: float = 1.0
@@ -70,6 +71,12 @@ class Observation:
         object.__setattr__(self, "band", check_band(self.band, self.fs))
         if self.low_pass is not None:
             check_cutoff(self.low_pass, self.fs)
+        check_orthogonalization(self.orthogonalize)
+        if self.orthogonalize == "symmetric" and self.orthogonalize_simulation is None:
+            raise InputError(
+                "symmetric orthogonalisation is for recordings; set orthogonalize_simulation to false (simulations "
+                "have no field spread) or true (pairwise)"
+            )
         for name in ("transient", "trim"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative; got {getattr(self, name)} s")
@@ -117,7 +124,7 @@ class Observation:
         simulated = self.orthogonalize_simulation
         return self._fc(x, self.orthogonalize if simulated is None else simulated)
 
-    def _fc(self, x, orthogonalize: bool):
+    def _fc(self, x, orthogonalize: bool | str):
         return envelope_fc(
             x,
             self.fs,
@@ -146,12 +153,14 @@ class Observation:
         low, high = self.band
         parts = [f"{self.fs:g} Hz", f"band {low:g}-{high:g} Hz (Butterworth {self.order}, zero phase)"]
         simulated = self.orthogonalize if self.orthogonalize_simulation is None else self.orthogonalize_simulation
-        kind = {
-            (True, True): "orthogonalised envelopes",
-            (False, False): "envelopes",
-            (True, False): "envelopes (recording orthogonalised, simulation not)",
-            (False, True): "envelopes (simulation orthogonalised, recording not)",
-        }[self.orthogonalize, simulated]
+        how = {True: "orthogonalised", "pairwise": "orthogonalised", "symmetric": "orthogonalised symmetrically"}
+        ours, theirs = how.get(self.orthogonalize, "not"), how.get(simulated, "not")
+        if ours == theirs:
+            kind = "envelopes" if ours == "not" else f"{ours} envelopes"
+        elif ours == "not":
+            kind = f"envelopes (simulation {theirs}, recording not)"
+        else:
+            kind = f"envelopes (recording {ours}, simulation {theirs})"
         parts.append(("log " if self.log else "") + kind)
         if self.low_pass is not None:
             parts.append(f"low-pass {self.low_pass:g} Hz")

@@ -29,6 +29,7 @@ trimming change the matrices of the first and last blocks only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,12 +37,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Complex, Float, Int
 
 from fitting.signal.filters import check_longer_than_padding, filter_blocks, padding_length
 
-#: Samples in a block: the first of these in which few numbers hold the smoothed samples, or the last.
-BLOCKS = (64, 32)
+#: Samples in a block.
+BLOCK = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,15 +125,12 @@ def smoothed_products(sos: np.ndarray, samples: int, trim: int, dtype) -> Smooth
 @lru_cache(maxsize=64)
 def _plan(sos: bytes, samples: int, trim: int, tolerance: float) -> SmoothedProducts:
     sections = np.frombuffer(sos).reshape(-1, 6)
-    for block in BLOCKS:
-        forward = filter_blocks(sections, block)
-        direct, read, write, carry = forward.direct.T, forward.read.T, forward.write.T, forward.carry.T
-        direct_back, read_back, write_back = direct[::-1, ::-1], read[::-1], write[:, ::-1]
-        whole = np.concatenate([direct_back @ direct, direct_back @ read, read_back], axis=1)
-        sizes = np.linalg.svd(whole, compute_uv=False)
-        rank = int((sizes > tolerance * sizes[0]).sum())
-        if rank <= block // 4:
-            break
+    block, forward = BLOCK, filter_blocks(sections, BLOCK)
+    direct, read, write, carry = forward.direct.T, forward.read.T, forward.write.T, forward.carry.T
+    direct_back, read_back, write_back = direct[::-1, ::-1], read[::-1], write[:, ::-1]
+    whole = np.concatenate([direct_back @ direct, direct_back @ read, read_back], axis=1)
+    sizes = np.linalg.svd(whole, compute_uv=False)
+    rank = int((sizes > tolerance * sizes[0]).sum())
     poles, rest = len(carry), forward.rest[:, None]
     first, last = np.eye(block)[:1], np.eye(block)[-1:]
     edge = padding_length(sections)
@@ -185,22 +183,27 @@ def _plan(sos: bytes, samples: int, trim: int, tolerance: float) -> SmoothedProd
 
 
 @jax.custom_jvp
-def cross(
-    ours: Float[Array, "2 sample group"], theirs: Float[Array, "2 sample region"]
-) -> Float[Array, "sample group region"]:
-    """``ours[0] * theirs[1] - ours[1] * theirs[0]`` of every pair."""
-    return ours[0][:, :, None] * theirs[1][:, None, :] - ours[1][:, :, None] * theirs[0][:, None, :]
+def _cross(ours, theirs):
+    """Imaginary part of ``ours * conj(theirs)`` for every pair; (sample, pair member) complex both."""
+    ours, theirs = ours[:, :, None], theirs[:, None, :]
+    return ours.imag * theirs.real - ours.real * theirs.imag
 
 
-@cross.defjvp
+@_cross.defjvp
 def _(primals, tangents):
     # Written as matrix products, because their transposes, sums over pairs, are then matrix products too.
     (ours, theirs), (d_ours, d_theirs) = primals, tangents
 
     def product(x, y):
-        return jnp.einsum("ktg,ktr->tgr", jnp.stack([x[0], -x[1]]), y[::-1], precision=lax.Precision.HIGHEST)
+        x, y = jnp.stack([x.imag, -x.real]), jnp.stack([y.real, y.imag])
+        return jnp.einsum("ktg,ktr->tgr", x, y, precision=lax.Precision.HIGHEST)
 
-    return cross(ours, theirs), product(d_ours, theirs) + product(ours, d_theirs)
+    return _cross(ours, theirs), product(d_ours, theirs) + product(ours, d_theirs)
+
+
+def orthogonal_envelope(z, unit, members):
+    """``|Im(z_i conj(unit_j))|`` of regions i in ``members`` and all j, (sample, member, region): Hipp et al., eq. 2."""
+    return jnp.abs(_cross(z[:, members], unit))
 
 
 @jax.custom_jvp
@@ -231,23 +234,27 @@ def _(primals, tangents):
 
 def pair_products(
     plan: SmoothedProducts,
-    ours: Float[Array, "2 time group"],
-    theirs: Float[Array, "2 time region"],
+    blocks: Complex[Array, "block sample region"],
+    few: Complex[Array, "few region"],
+    phase: Callable[[Complex[Array, "_ region"]], Complex[Array, "_ region"]],
     codes: Float[Array, "block code region"],
+    members: Int[Array, " group"],
 ) -> tuple[Float[Array, "group region"], Float[Array, "group region"]]:
-    """Covariance of smoothed ``|cross(ours, theirs)|`` with the coded signals, and its variance, as sums over samples."""
-    pairs = (ours.shape[2], theirs.shape[2])
-    # Any level near the mean keeps rounding of the mean out of the variance; a few samples tell it.
-    some = np.linspace(0, ours.shape[1] - 1, 32).astype(int)
-    level = lax.stop_gradient(jnp.abs(cross(ours[:, some], theirs[:, some])).mean(0))
-    first_last = jnp.abs(cross(ours[:, [0, -1]], theirs[:, [0, -1]]))
-    ends = jnp.concatenate([first_last, level[None]]).reshape(3, -1)
+    """Covariance of smoothed orthogonal envelopes with the coded signals, and their variance, as sums over samples.
+
+    ``blocks`` are analytic signals in the plan's order, ``few`` some of their samples, with the first
+    and the last; ``phase`` gives ``z / |z|``; ``members`` are the regions made orthogonal to all.
+    """
+    some = orthogonal_envelope(few, phase(few), members)
+    pairs = some.shape[1:]
+    # Any level near the mean keeps rounding of the mean out of the variance; few samples tell it.
+    ends = jnp.stack([some[0], some[-1], lax.stop_gradient(some.mean(0))]).reshape(3, -1)
 
     @jax.checkpoint
     def one(carry, block):
         state, energy, total, covariance = carry
-        kind, ours, theirs, dual = block
-        samples = jnp.abs(cross(ours, theirs)).reshape(ours.shape[1], -1)
+        kind, z, dual = block
+        samples = orthogonal_envelope(z, phase(z), members).reshape(len(z), -1)
         v, state = plan.step(kind, samples, ends, state)
         code = v[:-1]
         covariance = covariance + _row_products(code.reshape(-1, *pairs), dual[:, None])
@@ -255,6 +262,5 @@ def pair_products(
 
     zero = jnp.zeros_like(ends[0])
     carry = (jnp.zeros((2 * plan.poles, zero.size), zero.dtype), zero, zero, jnp.zeros(pairs, zero.dtype))
-    blocks = (jnp.moveaxis(x[:, plan.order], 1, 0) for x in (ours, theirs))
-    (_, energy, total, covariance), _ = lax.scan(one, carry, (plan.kind, *blocks, plan.dual(codes)))
+    (_, energy, total, covariance), _ = lax.scan(one, carry, (plan.kind, blocks, plan.dual(codes)))
     return covariance, (energy - total**2 / plan.samples).reshape(pairs)

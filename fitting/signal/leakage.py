@@ -1,0 +1,85 @@
+"""Multivariate correction of a recording for spatial leakage."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from fitting.errors import InputError
+from fitting.signal.checks import check_signals
+
+
+def symmetric_orthogonalization(
+    x: Float[Array, "time region"], tolerance: float | None = None, steps: int = 1000
+) -> Float[Array, "time region"]:
+    """The mutually orthogonal signals closest to ``x``: no two of the result share anything without delay.
+
+    Unlike pairwise orthogonalisation it also removes what a pair inherits from a third region.
+    It needs more (effective) samples than regions, and is meant for recordings: it has no gradient.
+
+    Parameters
+    ----------
+    x : array (time, region)
+        Band-limited signals, not envelopes.
+    tolerance : float, optional
+        Relative change of the distance to ``x`` at which the iteration ends; a few roundings unless given.
+    steps : int
+        Most iterations.
+
+    Returns
+    -------
+    array (time, region)
+        Columns that are orthogonal to rounding; each keeps the length that brings it closest to its signal.
+
+    Raises
+    ------
+    InputError
+        If signals are linearly dependent: then no such set exists. Fewer samples than regions, average
+        references and signal space projections make them so.
+
+    References
+    ----------
+    Colclough, Brookes, Smith and Woolrich, NeuroImage 117 (2015), 439-448: the closest orthonormal
+    matrix (equation 5) and the closest lengths (equation 7), in turns.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from fitting.signal import symmetric_orthogonalization
+    >>> source = jax.random.normal(jax.random.key(0), (1000, 3))
+    >>> y = symmetric_orthogonalization(source @ jnp.array([[1.0, 0.4, 0.0], [0.4, 1.0, 0.4], [0.0, 0.4, 1.0]]))
+    >>> bool(jnp.abs(y[:, 0] @ y[:, 1]) < 1e-3 * (y[:, 0] @ y[:, 0]))
+    True
+    """
+    check_signals(x)
+    samples, regions = x.shape
+    eps = float(jnp.finfo(x.dtype).eps)
+    tolerance = 4 * eps if tolerance is None else tolerance
+    # All that matters lies in the span of the signals: work on the small triangle.
+    length = jnp.sqrt((x**2).sum(0))
+    q, r = jnp.linalg.qr(x / jnp.where(length > 0, length, 1.0))
+    dependent = regions > samples or bool(jnp.linalg.svd(r, compute_uv=False)[-1] < 100 * eps)
+    if dependent:
+        raise InputError(
+            f"symmetric orthogonalisation needs linearly independent signals; these {regions} of {samples} samples "
+            f"are not. Use longer recordings or fewer regions, or orthogonalise pairwise"
+        )
+
+    def closest(scale):
+        u, _, v = jnp.linalg.svd(r * scale, full_matrices=False)
+        return jnp.matmul(u, v, precision=lax.Precision.HIGHEST)
+
+    def improve(carry):
+        scale, last, _, step = carry
+        basis = closest(scale)
+        scale = (r * basis).sum(0)
+        return scale, ((r - basis * scale) ** 2).sum(), last, step + 1
+
+    def improving(carry):
+        _, distance, last, step = carry
+        return (step < steps) & (jnp.abs(last - distance) > tolerance * (1 + distance))
+
+    first = (jnp.ones(regions, x.dtype), jnp.asarray(jnp.inf, x.dtype), jnp.asarray(0.0, x.dtype), 0)
+    scale, *_ = lax.while_loop(improving, improve, improve(first))
+    return jnp.matmul(q, closest(scale) * scale, precision=lax.Precision.HIGHEST) * length
