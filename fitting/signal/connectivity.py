@@ -139,6 +139,7 @@ class _Smoothing(NamedTuple):
     @property
     def sos(self) -> np.ndarray:
         """The low-pass filter's second-order sections."""
+        assert self.low_pass is not None
         return design_low_pass(self.low_pass, self.fs, self.order, self.kind)
 
     def __call__(self, envelope):

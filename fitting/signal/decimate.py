@@ -65,7 +65,7 @@ class Decimator:
             raise InputError(f"attenuation must lie between 20 and 200 dB; got {self.attenuation}")
         if not 0 < self.pass_band < 1:
             raise InputError(
-                f"pass_band is a fraction of the new Nyquist frequency, above 0, below 1; got {self.pass_band}"
+                f"pass_band is a fraction, between 0 and 1, of the new Nyquist frequency; got {self.pass_band}"
             )
 
     @property

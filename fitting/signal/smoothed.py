@@ -84,7 +84,8 @@ class SmoothedProducts:
         ends = jnp.stack([x[0], x[-1], lax.stop_gradient(x.mean(0))])
 
         def one(state, block):
-            v, state = self.step(*block, ends, state)
+            kind, samples = block
+            v, state = self.step(kind, samples, ends, state)
             return state, v
 
         state = jnp.zeros((2 * self.poles, x.shape[1]), x.dtype)
@@ -94,7 +95,8 @@ class SmoothedProducts:
 
 
 def _dual(v, rank, xp=np):
-    a, w, g = v[..., :rank, :], *xp.split(v[..., rank:, :], 2, axis=-2)
+    poles = (v.shape[-2] - rank) // 2
+    a, w, g = v[..., :rank, :], v[..., rank : rank + poles, :], v[..., rank + poles :, :]
     return xp.concatenate([a, g / 2, w / 2], axis=-2)
 
 
@@ -202,7 +204,7 @@ def _(primals, tangents):
 
 
 def orthogonal_envelope(z, unit, members):
-    """``|Im(z_i conj(unit_j))|`` of regions i in ``members`` and all j, (sample, member, region): Hipp et al., eq. 2."""
+    """``|Im(z_i conj(unit_j))|`` of members i and all j, (sample, member, region): Hipp et al., eq. 2."""
     return jnp.abs(_cross(z[:, members], unit))
 
 
