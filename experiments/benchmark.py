@@ -18,12 +18,16 @@ from functools import partial
 STEPS_MS = 6000.0
 
 
-def _network(high: float):
+def _network(high: float = 8.0, regions: int = 80):
+    import numpy as np
+
     from fitting.data import hcp_aal2
     from fitting.network import Network
 
     c = hcp_aal2()
-    return Network(c.weights.values, c.lengths.values, node="wilson_cowan_notebook", speed_bounds=(1.0, high))
+    copies = -(-regions // 80)  # larger networks: the same connectome within and between copies of itself
+    weights, lengths = (np.tile(x.values, (copies, copies))[:regions, :regions] for x in (c.weights, c.lengths))
+    return Network(weights / copies, lengths, node="wilson_cowan_notebook", speed_bounds=(1.0, high))
 
 
 def _loss(network, duration, values):
@@ -40,18 +44,18 @@ def _values():
     return {"k": 1.0, "signal_speed": 2.0, "sigma": 0.01}
 
 
-def network_forward(high=8.0, duration=STEPS_MS):
+def network_forward(high=8.0, duration=STEPS_MS, regions=80):
     """Simulate; speed bounds 1 to ``high`` m/s around 2 m/s."""
     import jax
 
-    return jax.jit(partial(_loss, _network(high), duration)), (_values(),)
+    return jax.jit(partial(_loss, _network(high, regions), duration)), (_values(),)
 
 
-def network_gradient(high=8.0, duration=STEPS_MS):
+def network_gradient(high=8.0, duration=STEPS_MS, regions=80):
     """Value and gradient for k, speed and sigma."""
     import jax
 
-    return jax.jit(jax.value_and_grad(partial(_loss, _network(high), duration))), (_values(),)
+    return jax.jit(jax.value_and_grad(partial(_loss, _network(high, regions), duration))), (_values(),)
 
 
 def network_gradient_regional():
@@ -59,7 +63,7 @@ def network_gradient_regional():
     import jax
     import jax.numpy as jnp
 
-    network = _network(8.0)
+    network = _network()
     own = {"drive": 0.0, "a_E": 1.2, "wEE": 12.0}
     values = _values() | {name: jnp.full(network.regions, value) for name, value in own.items()}
     return jax.jit(jax.value_and_grad(partial(_loss, network, STEPS_MS))), (values,)
@@ -71,7 +75,7 @@ def network_batch(candidates=16):
     import jax.numpy as jnp
 
     values = {name: jnp.linspace(0.8, 1.2, candidates) * value for name, value in _values().items()}
-    return jax.jit(jax.vmap(partial(_loss, _network(8.0), STEPS_MS))), (values,)
+    return jax.jit(jax.vmap(partial(_loss, _network(), STEPS_MS))), (values,)
 
 
 def _signals(samples, regions):
@@ -103,6 +107,10 @@ CASES = {
     "network_gradient_regional": network_gradient_regional,
     "network_gradient_60s": partial(network_gradient, duration=60_000.0),
     "network_batch": network_batch,
+    "network_batch_4": partial(network_batch, candidates=4),
+    **{f"network_forward_{n}_regions": partial(network_forward, regions=n) for n in (20, 40, 160, 400)},
+    **{f"network_gradient_{n}_regions": partial(network_gradient, regions=n) for n in (20, 40, 160, 400)},
+    "network_forward_60s": partial(network_forward, duration=60_000.0),
     "envelope_fc": envelope_fc,
     "envelope_fc_gradient": partial(envelope_fc, gradient=True),
     "envelope_fc_32_bits": partial(envelope_fc, x64=False),

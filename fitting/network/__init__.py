@@ -1,6 +1,8 @@
 """Delayed networks of neural masses: a connectome and a brainmass node become a pure ``simulate``."""
 
 from fitting.network.coupling import COUPLINGS
+from fitting.network.decimated import simulate_decimated
+from fitting.network.estimate import Estimate, estimate
 from fitting.network.nodes import NODES, Node
 from fitting.network.noise import NOISES
 from fitting.network.recording import simulated_recording
@@ -11,11 +13,14 @@ __all__ = [
     "COUPLINGS",
     "NODES",
     "NOISES",
+    "Estimate",
     "Network",
     "NetworkState",
     "Node",
     "Simulation",
+    "estimate",
     "initial_state",
     "simulate",
+    "simulate_decimated",
     "simulated_recording",
 ]

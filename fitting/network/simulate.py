@@ -53,6 +53,9 @@ class Network:
         Background input to each node, in units of the node's input.
     parameters : mapping
         Other default values than those of coupling, noise and drive.
+    length_bounds : (array, array), optional
+        Shortest and longest length in mm that each connection will ever have; ``lengths`` unless
+        given. For networks whose ``lengths`` are simulated as a parameter: see :meth:`of_subjects`.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Network:
     drive: float = 0.0
     parameters: Mapping[str, Any] = field(default_factory=dict)
     largest_block: int = LARGEST_BLOCK
+    length_bounds: Any = None
 
     def __post_init__(self):
         weights, lengths = (np.array(x, dtype=float) for x in (self.weights, self.lengths))
@@ -107,8 +111,51 @@ class Network:
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "lengths", lengths)
         object.__setattr__(self, "speed_bounds", (float(low), float(high)))
+        bounds = (lengths, lengths) if self.length_bounds is None else self.length_bounds
+        shortest, longest = (np.array(x, dtype=float) for x in bounds)
+        if shortest.shape != lengths.shape or longest.shape != lengths.shape:
+            raise InputError(f"length_bounds are {shortest.shape} and {longest.shape}, lengths are {lengths.shape}")
+        if not ((shortest >= 0) & (shortest <= lengths) & (lengths <= longest) & (longest < np.inf)).all():
+            raise InputError("length_bounds must be two matrices with 0 <= shortest <= lengths <= longest")
+        object.__setattr__(self, "length_bounds", (shortest, longest))
         for name in self.parameters:
             self.check_name(name)
+
+    @classmethod
+    def of_subjects(
+        cls,
+        weights: Float[np.ndarray, "subject target source"],
+        lengths: Float[np.ndarray, "subject target source"],
+        **settings: Any,
+    ) -> Network:
+        """A network that can be simulated with the connectome of each of many subjects, also of all at once.
+
+        It has the mean of their weights and lengths (of those subjects that have a connection), and
+        plans for every length that occurs.
+
+        Examples
+        --------
+        >>> import jax, numpy as np
+        >>> from fitting.network import Network, simulate
+        >>> weights, lengths = np.ones((2, 3, 3)), np.stack([np.full((3, 3), 50.0), np.full((3, 3), 60.0)])
+        >>> network = Network.of_subjects(weights, lengths, drive=0.6)
+        >>> def rates(weights, lengths):
+        ...     return simulate(network, {"weights": weights, "lengths": lengths}, duration=10.0, dt=0.5).rates
+        >>> jax.vmap(rates)(weights, lengths).shape
+        (2, 20, 3)
+        """
+        weights, lengths = np.asarray(weights, dtype=float), np.asarray(lengths, dtype=float)
+        if weights.ndim != 3 or weights.shape != lengths.shape or len(weights) == 0:
+            raise InputError(
+                f"weights and lengths of subjects must both be (subject, target, source); got {weights.shape} and "
+                f"{lengths.shape}"
+            )
+        has = weights != 0
+        count = np.maximum(has.sum(0), 1)
+        mean = np.where(has, lengths, 0.0).sum(0) / count
+        shortest = np.minimum(np.where(has, lengths, np.inf).min(0), mean)
+        longest = np.maximum(np.where(has, lengths, 0.0).max(0), mean)
+        return cls(weights.mean(0), mean, length_bounds=(shortest, longest), **settings)
 
     @property
     def regions(self) -> int:
@@ -151,9 +198,9 @@ class Network:
         """How delays are processed with steps of ``dt`` milliseconds."""
         low, high = self.speed_bounds
         connected = self.weights != 0
-        steps = self.lengths / dt
-        longest = float((steps[connected] / low).max(initial=0.0))
-        return plan(connected, steps / high, longest, self.interpolation == "nearest", self.largest_block)
+        shortest, longest = self.length_bounds
+        most = float((longest[connected] / (low * dt)).max(initial=0.0))
+        return plan(connected, shortest / (high * dt), most, self.interpolation == "nearest", self.largest_block)
 
 
 class NetworkState(NamedTuple):
@@ -284,9 +331,9 @@ def simulate(
     Raises
     ------
     InputError
-        If a name is unknown, a shape does not fit, a concrete signal speed lies outside the
-        network's bounds, or ``duration`` is not a multiple of ``dt``. A traced speed outside the
-        bounds gives NaN, never a wrong number.
+        If a name is unknown, a shape does not fit, a concrete signal speed or length lies outside
+        the network's bounds, or ``duration`` is not a multiple of ``dt``. A traced speed or length
+        outside the bounds gives NaN, never a wrong number.
 
     References
     ----------
@@ -334,10 +381,12 @@ def _simulate(network, steps, dt, record, adjoint, segment, parameters, key, noi
     weights, speed = values.pop("weights"), values.pop("signal_speed")
     lengths = values.pop("lengths")
     weights = jnp.where(jnp.asarray(network.weights != 0), weights, 0.0)
-    low, high = network.speed_bounds
-    # A speed outside the bounds would read history that is not there: NaN instead of a wrong number.
-    weights = jnp.where((speed >= low * (1 - 1e-6)) & (speed <= high * (1 + 1e-6)), weights, jnp.nan)
-    delay = lengths / (speed * dt)
+    (low, high), (shortest, longest) = network.speed_bounds, network.length_bounds
+    # A delay outside the bounds would read history that is not there: NaN instead of a wrong number.
+    inside = (speed >= low * (1 - 1e-6)) & (speed <= high * (1 + 1e-6))
+    inside &= (lengths >= shortest * (1 - 1e-6)) & (lengths <= longest * (1 + 1e-6))
+    weights = jnp.where(inside | (weights == 0), weights, jnp.nan)
+    delay = jnp.where(inside, lengths / (speed * dt), jnp.asarray(longest / (low * dt), dtype))
     by_region = {name: jnp.broadcast_to(value, (regions,)) for name, value in values.items()}
     by_region["row_sum"] = weights.sum(1)
 
@@ -423,9 +472,19 @@ def _check_parameters(network: Network, parameters: Mapping[str, Any]):
         if shape not in allowed:
             wanted = " or ".join(str(a) if a else "one number" for a in allowed)
             raise InputError(f"parameter {name!r} has shape {shape}; it must be {wanted}")
-    speed = parameters.get("signal_speed")
+    speed, lengths = parameters.get("signal_speed"), parameters.get("lengths")
     low, high = network.speed_bounds
     if speed is not None and not isinstance(speed, jax.core.Tracer):
         outside = np.asarray(speed)
         if (outside < low * (1 - 1e-6)).any() or (outside > high * (1 + 1e-6)).any():
             raise InputError(f"signal_speed {outside} m/s is outside the network's speed_bounds {low} to {high} m/s")
+    if lengths is not None and not isinstance(lengths, jax.core.Tracer):
+        shortest, longest = network.length_bounds
+        wrong = (lengths < shortest * (1 - 1e-6)) | (lengths > longest * (1 + 1e-6))
+        wrong = np.argwhere(wrong & (np.asarray(network.weights) != 0))
+        if len(wrong):
+            i, j = wrong[0]
+            raise InputError(
+                f"the length of connection {j} -> {i}, {np.asarray(lengths)[i, j]:g} mm, is outside the network's "
+                f"length_bounds {shortest[i, j]:g} to {longest[i, j]:g} mm; give the network wider ones"
+            )

@@ -1,0 +1,104 @@
+"""What a simulation will cost, before it is run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fitting.network.simulate import Network, simulate, steps_of
+
+
+class Estimate(NamedTuple):
+    """Cost of a simulation: see :func:`estimate`.
+
+    Attributes
+    ----------
+    steps : int
+    bytes : int
+        Memory that the compiled program needs beyond its input, for all candidates.
+    seconds : float
+        Expected time of one call, after compiling.
+    seconds_per_second : float
+        The same for one second of simulated time.
+    """
+
+    steps: int
+    bytes: int
+    seconds: float
+    seconds_per_second: float
+
+    def __str__(self):
+        return (
+            f"{self.steps:,} steps, {self.bytes / 1e6:,.0f} MB, about {self.seconds:.2g} s "
+            f"({self.seconds_per_second:.2g} s per simulated second)"
+        )
+
+
+def estimate(
+    network: Network,
+    *,
+    duration: float,
+    dt: float,
+    gradient: bool = True,
+    adjoint: str = "block",
+    parameters: Mapping[str, Any] | None = None,
+    candidates: int = 1,
+) -> Estimate:
+    """Steps, memory and time of a simulation or of its gradient, before it is run.
+
+    Memory is read off the program, compiled for the whole duration but not run; time is measured on
+    a short simulation (0.5 s, or less if the duration is) on the current device.
+
+    Parameters
+    ----------
+    network : Network
+    duration, dt : float
+        In ms.
+    gradient : bool
+        Estimate value and gradient with respect to ``parameters``.
+    adjoint : str
+        See :func:`simulate`; ``"forward"`` is estimated as forward-mode derivatives.
+    parameters : mapping, optional
+        Values that the gradient is taken for; k, signal speed and sigma unless given.
+    candidates : int
+        Parameter sets simulated at once.
+
+    Returns
+    -------
+    Estimate
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.network import Network, estimate
+    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0), drive=0.6)
+    >>> cost = estimate(network, duration=60_000.0, dt=0.5)
+    >>> cost.steps, cost.bytes > 0, cost.seconds > 0
+    (120000, True, True)
+    """
+    if parameters is None:
+        parameters = {name: network.default(name) for name in ("k", "signal_speed", "sigma")}
+    dtype = jnp.result_type(float)
+    shape = {name: jnp.zeros((candidates, *jnp.shape(value)), dtype) + value for name, value in parameters.items()}
+
+    def program(duration):
+        def total(values):
+            run = simulate(network, values, duration=duration, dt=dt, key=jax.random.key(0), adjoint=adjoint)
+            return (run.rates**2).mean()
+
+        derivative = jax.jacfwd(total) if adjoint == "forward" else jax.value_and_grad(total)
+        return jax.jit(jax.vmap(derivative if gradient else total)).lower(shape).compile()
+
+    steps = steps_of(duration, dt)
+    analysis = program(duration).memory_analysis()
+    short = min(steps, max(1, round(500 / dt)))
+    run = program(short * dt)
+    jax.block_until_ready(run(shape))
+    began = time.perf_counter()
+    jax.block_until_ready(run(shape))
+    each = (time.perf_counter() - began) / short
+    return Estimate(steps, int(analysis.temp_size_in_bytes), each * steps, each * 1000 / dt)
