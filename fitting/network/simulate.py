@@ -370,10 +370,8 @@ def simulate(
     )  # fmt: skip
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
-def _simulate(network, steps, dt, record, adjoint, segment, parameters, key, noise, state):
-    regions, ports, dtype = network.regions, network.node.ports, state.history.dtype
-    node_names = network.node.parameter_names
+def resolve(network: Network, parameters: Mapping[str, Any], dtype):
+    """Weights, travel times in ms, and everything else by region, from a network's defaults and ``parameters``."""
     values = {name: jnp.asarray(network.default(name), dtype) for name in network.network_parameters}
     values |= {"weights": jnp.asarray(network.weights, dtype), "lengths": jnp.asarray(network.lengths, dtype)}
     values |= {name: jnp.asarray(value, dtype) for name, value in network.parameters.items()}
@@ -386,9 +384,18 @@ def _simulate(network, steps, dt, record, adjoint, segment, parameters, key, noi
     inside = (speed >= low * (1 - 1e-6)) & (speed <= high * (1 + 1e-6))
     inside &= (lengths >= shortest * (1 - 1e-6)) & (lengths <= longest * (1 + 1e-6))
     weights = jnp.where(inside | (weights == 0), weights, jnp.nan)
-    delay = jnp.where(inside, lengths / (speed * dt), jnp.asarray(longest / (low * dt), dtype))
-    by_region = {name: jnp.broadcast_to(value, (regions,)) for name, value in values.items()}
+    travel = jnp.where(inside, lengths / speed, jnp.asarray(longest / low, dtype))
+    by_region = {name: jnp.broadcast_to(value, (network.regions,)) for name, value in values.items()}
     by_region["row_sum"] = weights.sum(1)
+    return weights, travel, by_region
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
+def _simulate(network, steps, dt, record, adjoint, segment, parameters, key, noise, state):
+    regions, ports, dtype = network.regions, network.node.ports, state.history.dtype
+    weights, travel, by_region = resolve(network, parameters, dtype)
+    delay = travel / dt
+    node_names = network.node.parameter_names
 
     coupling, process = COUPLINGS[network.coupling], noises.NOISES[network.noise]
     quiet = key is None and noise is None

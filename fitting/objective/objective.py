@@ -8,10 +8,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from fitting.errors import InputError
-from fitting.signal import Observation, fc_correlation, welch
+from fitting.signal import Observation, fc_correlation, upper_pairs, welch
 
 
 class Target(NamedTuple):
@@ -25,11 +25,31 @@ class Target(NamedTuple):
         Power spectral density in the model's own units, where there is one.
     seconds : float
         Length of the recording behind it; infinite if unknown.
+    pairs : array of bool (region, region) or None
+        Symmetric: the pairs of regions that a fit may see; all unless given. See :meth:`split`.
     """
 
     fc: Float[Array, "region region"]
     spectrum: Float[Array, "frequency region"] | None = None
     seconds: float = float("inf")
+    pairs: Bool[np.ndarray, "region region"] | None = None
+
+    def split(self, fraction: float, seed: int) -> Target:
+        """The same target, of which a fit sees a random ``fraction`` of the pairs; the others are held out."""
+        if not 0 < fraction < 1:
+            raise InputError(f"the fraction of pairs to fit must lie between 0 and 1; got {fraction}")
+        regions = self.fc.shape[0]
+        upper = np.triu_indices(regions, 1)
+        order = np.random.default_rng(seed).permutation(len(upper[0]))
+        seen = np.zeros((regions, regions), bool)
+        chosen = order[: round(fraction * len(order))]
+        seen[upper[0][chosen], upper[1][chosen]] = True
+        return self._replace(pairs=seen | seen.T)
+
+    @property
+    def held_out(self) -> Bool[np.ndarray, "region region"] | None:
+        """Pairs that a fit must not see; None if it sees all."""
+        return None if self.pairs is None else ~self.pairs & ~np.eye(len(self.pairs), dtype=bool)
 
 
 class Terms(NamedTuple):
@@ -40,7 +60,7 @@ class Terms(NamedTuple):
     loss : array ()
         Weighted sum that a fit makes small.
     fc_correlation : array ()
-        Pearson correlation of the upper triangles of simulated and target connectivity.
+        Pearson correlation of simulated and target connectivity, over the pairs that the fit may see.
     spectrum : array ()
         Mean squared difference of log10 power over frequencies and regions (zero if not used).
     """
@@ -51,7 +71,10 @@ class Terms(NamedTuple):
 
 
 def disattenuated_correlation(
-    first: Float[Array, "region region"], second: Float[Array, "region region"], target: Float[Array, "region region"]
+    first: Float[Array, "region region"],
+    second: Float[Array, "region region"],
+    target: Float[Array, "region region"],
+    pairs: Bool[np.ndarray, "region region"] | None = None,
 ) -> Float[Array, ""]:
     """Correlation with a target, corrected for the noise that two halves of a simulation do not share.
 
@@ -60,6 +83,8 @@ def disattenuated_correlation(
     first, second : array (region, region)
         Connectivity of two halves of one simulation.
     target : array (region, region)
+    pairs : array of bool (region, region), optional
+        Pairs to compare; all unless given.
 
     Returns
     -------
@@ -75,7 +100,7 @@ def disattenuated_correlation(
     >>> round(float(disattenuated_correlation(a, a, a)), 4)
     1.0
     """
-    upper = np.triu_indices(target.shape[0], 1)
+    upper = upper_pairs(target.shape[0], pairs)
     a, b, t = (m[upper] - m[upper].mean() for m in (first, second, target))
     shared = (a * b).mean()
     total = ((a**2).mean() + (b**2).mean()) / 2
@@ -191,17 +216,31 @@ class Objective:
             first = observation.simulated_fc(signals[:middle])
             second = observation.simulated_fc(signals[middle : 2 * middle])
             fc = (first + second) / 2
-            similarity = disattenuated_correlation(first, second, target.fc)
+            similarity = disattenuated_correlation(first, second, target.fc, target.pairs)
         else:
             fc = observation.simulated_fc(signals)
-            similarity = fc_correlation(fc, target.fc)
-        correlation = fc_correlation(fc, target.fc)
-        loss = self.fc * (1 - similarity)
+            similarity = fc_correlation(fc, target.fc, target.pairs)
+        correlation = fc_correlation(fc, target.fc, target.pairs)
         spectrum = jnp.zeros(())
-        if self.spectrum > 0 and target.spectrum is not None:
-            density = self.spectra(signals, observation.fs)
-            tiny = jnp.finfo(density.dtype).tiny
-            ratio = jnp.log10(jnp.maximum(density, tiny)) - jnp.log10(jnp.maximum(target.spectrum, tiny))
-            spectrum = (ratio**2).mean()
-            loss = loss + self.spectrum * spectrum
-        return Terms(loss, correlation, spectrum), fc
+        if self.sees_spectra(target):
+            spectrum = self.spectral_distance(self.spectra(signals, observation.fs), target.spectrum)
+        return Terms(self.fc * (1 - similarity) + self.spectrum * spectrum, correlation, spectrum), fc
+
+    def sees_spectra(self, target: Target) -> bool:
+        """Whether spectra of that target are part of the loss."""
+        return self.spectrum > 0 and target.spectrum is not None
+
+    def frequencies(self, fs: float) -> Float[np.ndarray, " frequency"]:
+        """Frequencies in Hz at which spectra of signals at ``fs`` Hz are compared."""
+        length = round(self.spectrum_window * fs)
+        every = np.fft.rfftfreq(length, 1 / fs)
+        return every[(every >= self.spectrum_band[0]) & (every <= self.spectrum_band[1])]
+
+    @staticmethod
+    def spectral_distance(
+        density: Float[Array, "frequency region"], target: Float[Array, "frequency region"]
+    ) -> Float[Array, ""]:
+        """Mean squared difference of log10 power."""
+        tiny = jnp.finfo(density.dtype).tiny
+        ratio = jnp.log10(jnp.maximum(density, tiny)) - jnp.log10(jnp.maximum(target, tiny))
+        return (ratio**2).mean()

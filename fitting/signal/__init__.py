@@ -9,6 +9,7 @@ from fitting.signal.connectivity import (
     modulus,
     pearson,
     phase_locking,
+    upper_pairs,
     zscore,
 )
 from fitting.signal.decimate import Decimator
@@ -34,6 +35,7 @@ __all__ = [
     "resample",
     "sosfiltfilt",
     "symmetric_orthogonalization",
+    "upper_pairs",
     "welch",
     "zscore",
 ]

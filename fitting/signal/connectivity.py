@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Bool, Complex, Float, Int
 
 from fitting.errors import InputError
 from fitting.signal.checks import check_band, check_cutoff, check_orthogonalization, check_rate, check_signals
@@ -67,8 +67,8 @@ def _rounding(x):
 
 
 def _correlation(cross, left, right, left_floor=0.0, right_floor=0.0):
-    """Correlation from a covariance and two variances; zero where a variance does not exceed its floor."""
-    varies = (left > left_floor) & (right > right_floor)
+    """Correlation from a covariance and two variances; zero where a variance does not exceed its floor, NaN of NaN."""
+    varies = ~((left <= left_floor) | (right <= right_floor))
     return jnp.where(varies, cross / jnp.sqrt(jnp.where(varies, left * right, 1.0)), 0.0)
 
 
@@ -340,13 +340,19 @@ def fc_matrix(x: Float[Array, "time region"]) -> Float[Array, "region region"]:
     return fc * (1 - jnp.eye(len(x), dtype=x.dtype))
 
 
-def fc_correlation(a: Float[Array, "region region"], b: Float[Array, "region region"]) -> Float[Array, ""]:
+def fc_correlation(
+    a: Float[Array, "region region"],
+    b: Float[Array, "region region"],
+    pairs: Bool[np.ndarray, "region region"] | None = None,
+) -> Float[Array, ""]:
     """Pearson correlation of the upper triangles of two connectivity matrices, diagonals left out.
 
     Parameters
     ----------
     a, b : array (region, region)
         Symmetric matrices with the same regions in the same order.
+    pairs : array of bool, optional
+        Compare only the pairs that are true in the upper triangle.
 
     Returns
     -------
@@ -356,7 +362,7 @@ def fc_correlation(a: Float[Array, "region region"], b: Float[Array, "region reg
     Raises
     ------
     InputError
-        If shapes differ, a matrix is not square, or there are fewer than three regions.
+        If shapes differ, a matrix is not square, or there are fewer than three pairs.
 
     Examples
     --------
@@ -370,8 +376,22 @@ def fc_correlation(a: Float[Array, "region region"], b: Float[Array, "region reg
         raise InputError(f"fc_correlation compares two square matrices of one size; got {a.shape} and {b.shape}")
     if a.shape[0] < 3:
         raise InputError(f"fc_correlation needs at least 3 regions (3 pairs); got {a.shape[0]}")
-    upper = np.triu_indices(a.shape[0], 1)
+    upper = upper_pairs(a.shape[0], pairs)
     return pearson(a[upper], b[upper])
+
+
+def upper_pairs(
+    regions: int, pairs: Bool[np.ndarray, "region region"] | None = None
+) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
+    """Indices of the upper triangle, or of those of its pairs that are chosen."""
+    if pairs is None:
+        return np.triu_indices(regions, 1)
+    if pairs.shape != (regions, regions):
+        raise InputError(f"the choice of pairs is {pairs.shape}, the matrices are {(regions, regions)}")
+    rows, columns = np.nonzero(np.triu(pairs, 1))
+    if len(rows) < 3:
+        raise InputError(f"at least 3 pairs of regions are needed for a correlation; got {len(rows)}")
+    return rows, columns
 
 
 def pearson(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:

@@ -1,0 +1,131 @@
+"""A fitting problem that is solved by linear response: connectivity in closed form, without noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from fitting.errors import InputError
+from fitting.network import Network
+from fitting.objective import Objective, Target, Terms
+from fitting.optimize.parameters import Parameters
+from fitting.response import (
+    cross_spectra,
+    envelope_connectivity,
+    frequency_grid,
+    linearize,
+    orthogonalized_connectivity,
+    rightmost_roots,
+)
+from fitting.signal import Observation, fc_correlation
+
+
+@dataclass(frozen=True, eq=False)
+class ResponseProblem:
+    """What is fitted to what, with the network's linear response in the place of simulations.
+
+    Has the interface of :class:`fitting.optimize.Problem`, so the same optimisers fit it; its loss
+    ignores the key.
+
+    Parameters
+    ----------
+    network, parameters, target, observation, objective, dt
+        See :class:`fitting.optimize.Problem`.
+    frequencies : int
+        Number of frequencies that the band is divided into.
+    damping : float
+        Growth rates above minus this (in 1/s) are penalised, so that a fit stays where the linear
+        response holds: at a bifurcation fluctuations become large and the response is wrong.
+    penalty : float
+        Weight of that penalty.
+    spread : float
+        Weight of the variance over regions of per-region parameters (in the unconstrained space):
+        what the data do not ask for stays alike in all regions.
+    """
+
+    network: Network
+    parameters: Parameters
+    target: Target
+    observation: Observation
+    objective: Objective = field(default_factory=Objective)
+    dt: float = 0.25
+    frequencies: int = 17
+    damping: float = 8.0
+    penalty: float = 0.1
+    spread: float = 0.0
+
+    #: A response has no noise to average and no duration.
+    seeds = 1
+    duration = 0.0
+
+    def __post_init__(self):
+        if self.frequencies < 2:
+            raise InputError(f"at least 2 frequencies are needed; got {self.frequencies}")
+        if self.target.fc.shape != (self.network.regions, self.network.regions):
+            raise InputError(
+                f"the target has {self.target.fc.shape[0]} regions and the network {self.network.regions}; "
+                f"match them by label first (fitting.data.match)"
+            )
+        if self.observation.log or self.observation.absolute or self.observation.envelope_fs is not None:
+            raise InputError(
+                "linear response knows neither log envelopes, absolute correlations nor resampled envelopes; "
+                "use solver=simulate"
+            )
+        if self.orthogonalize and self.observation.low_pass is not None:
+            raise InputError(
+                "linear response of orthogonalised envelopes is known without a low-pass only; set "
+                "observation.low_pass or observation.orthogonalize_simulation to null or false"
+            )
+
+    @property
+    def orthogonalize(self) -> bool:
+        """Whether the model's envelopes are orthogonalised."""
+        simulated = self.observation.orthogonalize_simulation
+        return bool(self.observation.orthogonalize if simulated is None else simulated)
+
+    def respond(
+        self, values: Mapping[str, Any]
+    ) -> tuple[Float[Array, "region region"], Float[Array, " root"], Float[Array, "frequency region"] | None]:
+        """Connectivity, growth rates of the slowest modes (1/s), and power where the loss sees spectra."""
+        grid = frequency_grid(self.observation, self.frequencies)
+        linear = linearize(self.network, values, dt=self.dt)
+        connect = orthogonalized_connectivity if self.orthogonalize else envelope_connectivity
+        fc = connect(cross_spectra(linear, grid), grid, self.observation)
+        # A steady state that was not found has no response.
+        scale = jnp.abs(linear.steady).max() / self.dt
+        fc = jnp.where(linear.residual < 1e4 * jnp.finfo(fc.dtype).eps * scale, fc, jnp.nan)
+        growth = rightmost_roots(linear, float(np.mean(self.observation.band))).real
+        power = None
+        if self.objective.sees_spectra(self.target):
+            every = self.objective.frequencies(self.observation.fs)
+            power = jnp.diagonal(cross_spectra(linear, every), axis1=1, axis2=2).real
+        return fc, growth, power
+
+    def evaluate(
+        self, values: Mapping[str, Any], key=None, duration: float | None = None
+    ) -> tuple[Terms, Float[Array, "region region"]]:
+        """Terms of the loss (without what is added for the optimiser's sake) and connectivity."""
+        return self._compare(values)[:2]
+
+    def _compare(self, values):
+        fc, growth, power = self.respond(values)
+        correlation = fc_correlation(fc, self.target.fc, self.target.pairs)
+        distance = jnp.zeros(())
+        if power is not None:
+            distance = self.objective.spectral_distance(power, self.target.spectrum)
+        loss = self.objective.fc * (1 - correlation) + self.objective.spectrum * distance
+        return Terms(loss, correlation, distance), fc, growth
+
+    def loss(self, point: Mapping[str, Any], key=None) -> tuple[Float[Array, ""], Terms]:
+        """Loss at an unconstrained point."""
+        terms, _, growth = self._compare(self.parameters.values(point))
+        unstable = jax.nn.softplus(growth + self.damping).sum()
+        spread = sum(jnp.var(point[p.name]) for p in self.parameters.free if p.per_region)
+        loss = terms.loss + self.penalty * unstable + self.spread * spread
+        return loss, terms._replace(loss=loss)

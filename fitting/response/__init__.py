@@ -1,0 +1,25 @@
+"""Linear response: a network's spectra, connectivity and stability in closed form, without noise."""
+
+from fitting.response.linear import Linear, linearize
+from fitting.response.spectra import (
+    band_response,
+    coherency,
+    cross_spectra,
+    envelope_connectivity,
+    frequency_grid,
+    orthogonalized_connectivity,
+)
+from fitting.response.stability import rightmost_roots, unstable_roots
+
+__all__ = [
+    "Linear",
+    "band_response",
+    "coherency",
+    "cross_spectra",
+    "envelope_connectivity",
+    "frequency_grid",
+    "linearize",
+    "orthogonalized_connectivity",
+    "rightmost_roots",
+    "unstable_roots",
+]

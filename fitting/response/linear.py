@@ -1,0 +1,216 @@
+r"""A network's steady state, and the linear system that its small fluctuations obey.
+
+What is linearised is the simulated difference equation itself: one step of brainmass's node, by
+automatic differentiation. With state deviations :math:`x_i` of region i, coupled variable
+:math:`c_i`, travel times :math:`d_{ij}` and noise :math:`n_i`, and the step's own derivatives,
+
+.. math::
+
+    x_i(t + dt) = A_i x_i(t) + b_i \Big( \kappa_i \sum_j W_{ij} c_j(t - d_{ij}) + o_i c_i(t) \Big) + G_i n_i(t).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Complex, Float
+
+from fitting.errors import InputError
+from fitting.network.coupling import COUPLINGS
+from fitting.network.noise import NOISES
+from fitting.network.simulate import Network, _check_parameters, initial_state, resolve
+
+
+class Linear(NamedTuple):
+    """Linearisation of a network around its steady state; see the module for the symbols.
+
+    Attributes
+    ----------
+    steady : array (region, variable)
+        Steady state.
+    local : array (region, variable, variable)
+        ``(A_i + b_i o_i e_c^T - 1) / dt`` in 1/ms: the region itself, its own coupled variable included.
+    entry : array (region, variable)
+        ``b_i kappa_i / dt`` in 1/ms: where coupling enters.
+    noise_entry : array (region, variable, port)
+        ``G_i / dt`` in 1/ms.
+    noise_process : array (region, port, 4)
+        Derivatives of the noise process: of its next state and of what it injects, by its state and
+        by a standard normal number.
+    weights, travel : array (target, source)
+        Weights, and travel times in ms.
+    coupled : int
+        Index of the coupled variable.
+    dt : float
+        Step in ms.
+    residual : array ()
+        Largest rate of change that is left at the steady state, in units of a state variable per ms.
+    """
+
+    steady: Float[Array, "region variable"]
+    local: Float[Array, "region variable variable"]
+    entry: Float[Array, "region variable"]
+    noise_entry: Float[Array, "region variable port"]
+    noise_process: Float[Array, "region port 4"]
+    weights: Float[Array, "target source"]
+    travel: Float[Array, "target source"]
+    coupled: int
+    dt: float
+    residual: Float[Array, ""]
+
+    def operator(self, coupling: Float[Array, "target source"] | Complex[Array, "target source"]):
+        """The whole network's matrix in 1/ms, for connections ``coupling`` (weights, delayed or not).
+
+        Returns
+        -------
+        array (region * variable, region * variable)
+        """
+        regions, variables = self.entry.shape
+        matrix = jnp.zeros((regions, variables, regions, variables), jnp.result_type(coupling, self.local))
+        every = jnp.arange(regions)
+        matrix = matrix.at[every, :, every, :].set(self.local)
+        between = self.entry[:, :, None] * coupling[:, None, :]
+        return matrix.at[..., self.coupled].add(between).reshape(regions * variables, -1)
+
+
+def linearize(
+    network: Network, parameters: Mapping[str, Any], *, dt: float, node: Mapping[str, Any] | None = None
+) -> Linear:
+    """Linearise a network around the steady state that it settles to. Pure and differentiable.
+
+    The steady state is followed from the initial state by implicit Euler steps that grow as the
+    network comes to rest, and so end as Newton's method (pseudo-transient continuation; Kelley and
+    Keyes, SIAM Journal on Numerical Analysis 35, 1998). Its derivatives are those of the implicit
+    function.
+
+    Parameters
+    ----------
+    network, parameters
+        See :func:`fitting.network.simulate`.
+    dt : float
+        Step in ms of the simulation that is linearised.
+    node : mapping, optional
+        State variables to start from, as in :func:`fitting.network.initial_state`.
+
+    Returns
+    -------
+    Linear
+        Whose ``residual`` tells whether a steady state was found.
+
+    Raises
+    ------
+    InputError
+        As :func:`fitting.network.simulate`, for parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.network import Network
+    >>> from fitting.response import linearize
+    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0), drive=0.6)
+    >>> linear = linearize(network, {"k": 0.5}, dt=0.25)
+    >>> linear.steady.shape, bool(linear.residual < 1e-6)
+    ((3, 2), True)
+    """
+    if not dt > 0:
+        raise InputError(f"dt must be positive; got {dt} ms")
+    _check_parameters(network, parameters)
+    dtype = jnp.result_type(float)
+    parameters = {name: jnp.asarray(value, dtype) for name, value in parameters.items()}
+    weights, travel, by_region = resolve(network, parameters, dtype)
+    model, names = network.node, list(network.node.variables)
+    coupled = names.index(model.coupled)
+    own_parameters = {name: value for name, value in by_region.items() if name in model.parameter_names}
+    silence = jnp.zeros((model.ports, network.regions), dtype)
+    coupling, process = COUPLINGS[network.coupling], NOISES[network.noise]
+
+    def step(x, current, noise):
+        state = dict(zip(names, x.T, strict=True))
+        new = model.step(state, current, noise, own_parameters, dt)
+        return (jnp.stack([new[name] for name in names], axis=1) - x) / dt
+
+    def current_of(delayed, own):
+        return coupling(delayed, own, by_region["row_sum"], by_region) + by_region["drive"]
+
+    def change(x):
+        own = x[:, coupled]
+        return step(x, current_of(weights @ own, own), silence)
+
+    def derivatives(x):
+        """Of a step by state, current and noise; of the current by its two arguments."""
+        own = x[:, coupled]
+        delayed = weights @ own
+        current = current_of(delayed, own)
+        ones = jnp.ones_like(own)
+        by_delayed = jax.jvp(lambda d: current_of(d, own), (delayed,), (ones,))[1]
+        by_own = jax.jvp(lambda o: current_of(delayed, o), (own,), (ones,))[1]
+        # Regions do not mix within a step: one direction at a time serves all of them.
+        basis = jnp.eye(len(names), dtype=dtype)
+        by_state = [jax.jvp(lambda x: step(x, current, silence), (x,), (ones[:, None] * e,))[1] for e in basis]
+        by_current = jax.jvp(lambda c: step(x, c, silence), (current,), (ones,))[1]
+        local = jnp.stack(by_state, axis=-1)
+        local = local.at[:, :, coupled].add(by_current * by_own[:, None])
+        return local, by_current, by_delayed, current
+
+    def matrix(x):
+        local, by_current, by_delayed, _ = derivatives(x)
+        empty = jnp.zeros(0, dtype)
+        parts = Linear(x, local, by_current * by_delayed[:, None], empty, empty, weights, travel, coupled, dt, empty)
+        return parts.operator(weights)
+
+    def settle(_, x):
+        size = jnp.abs(change(x)).max()
+
+        def going(carry):
+            x, pace, size, count = carry
+            # NaN must end the loop too.
+            return (count < 300) & (size > 4 * jnp.finfo(dtype).eps * jnp.abs(x).max() / dt) & jnp.isfinite(size)
+
+        def advance(carry):
+            x, pace, size, count = carry
+            jacobian = matrix(x)
+            move = jnp.linalg.solve(jnp.eye(len(jacobian)) / pace - jacobian, change(x).ravel())
+            x = x + move.reshape(x.shape)
+            new_size = jnp.abs(change(x)).max()
+            # The pace always grows: long implicit steps also come to rest where the network itself would oscillate.
+            pace = pace * jnp.clip(size / jnp.where(new_size > 0, new_size, size), 1.3, 10.0)
+            return x, jnp.minimum(pace, 1e9), new_size, count + 1
+
+        return lax.while_loop(going, advance, (x, jnp.asarray(1.0, dtype), size, 0))[0]
+
+    def tangent_solve(tangent, y):
+        jacobian = jax.jacfwd(tangent)(jnp.zeros_like(y)).reshape(y.size, y.size)
+        return jnp.linalg.solve(jacobian, y.ravel()).reshape(y.shape)
+
+    start = initial_state(network, dt, dtype, node).node
+    guess = lax.stop_gradient(jnp.stack([start[name] for name in names], axis=1))
+    steady = lax.custom_root(change, guess, settle, tangent_solve)
+    local, by_current, by_delayed, current = derivatives(steady)
+    ports = jnp.eye(model.ports, dtype=dtype)
+    by_noise = [
+        jax.jvp(lambda n: step(steady, current, n), (silence,), (jnp.ones_like(silence) * e[:, None],))[1]
+        for e in ports
+    ]
+    noise_entry = jnp.stack(by_noise, axis=-1) if by_noise else jnp.zeros((*steady.shape, 0), dtype)
+    ones = jnp.ones_like(silence)
+    by_past, by_normal = (
+        jax.jvp(lambda past, normal: process(past, normal, by_region, dt), (silence, silence), direction)[1]
+        for direction in ((ones, silence), (silence, ones))
+    )
+    noise_process = jnp.stack([*by_past, *by_normal], axis=-1).swapaxes(0, 1)
+    return Linear(
+        steady,
+        local,
+        by_current * by_delayed[:, None],
+        noise_entry,
+        noise_process,
+        weights,
+        travel,
+        coupled,
+        dt,
+        jnp.abs(change(steady)).max(),
+    )

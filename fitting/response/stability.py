@@ -1,0 +1,152 @@
+r"""Is the steady state stable, delays and all, and by how much?
+
+The roots :math:`\lambda` of a network with delays solve
+:math:`\det(\mu(\lambda) - L - K \circ e^{-\lambda d}) = 0`, with :math:`\mu = (e^{\lambda dt} - 1) / dt` for steps of
+``dt``. There are infinitely many; the steady state is stable if all have negative real parts.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Complex, Float
+
+from fitting.response.linear import Linear
+
+
+def _delayed(linear: Linear, root):
+    return linear.weights * jnp.exp(-root * linear.travel)
+
+
+def rightmost_roots(linear: Linear, frequency: float, count: int = 6, steps: int = 3) -> Complex[Array, " count"]:
+    """Characteristic roots with the largest real parts, among those that oscillate at about ``frequency``.
+
+    Candidates are the eigenvalues of the network with its delays taken at that frequency, those with
+    the largest real parts. Each is then refined with its own delays, by Newton's method on the
+    eigenvalue and inverse iteration on its vectors (Ruhe, SIAM Journal on Numerical Analysis 10,
+    1973). Differentiable: the derivative of a simple root by its two eigenvectors.
+
+    Parameters
+    ----------
+    linear : Linear
+    frequency : float
+        In Hz; 0 for roots that do not oscillate.
+    count : int
+        Roots to return.
+    steps : int
+        Refinements.
+
+    Returns
+    -------
+    complex array (count,)
+        Roots in 1/s: real part the growth rate, imaginary part the angular frequency.
+    """
+    dt = linear.dt
+    fixed = jax.tree.map(lax.stop_gradient, linear)
+    at = jnp.asarray(2j * np.pi * frequency / 1000)
+    values, vectors = jnp.linalg.eig(fixed.operator(_delayed(fixed, at)))
+    # Of each conjugate pair the one on the side of the frequency; delays were taken for that one.
+    order = jnp.argsort(jnp.where(values.imag >= -1e-9, -values.real, jnp.inf))[:count]
+
+    def difference(parts, root):
+        identity = jnp.eye(parts.entry.size, dtype=root.dtype)
+        return jnp.expm1(root * dt) / dt * identity - parts.operator(_delayed(parts, root))
+
+    def slope(parts, root):
+        identity = jnp.eye(parts.entry.size, dtype=root.dtype)
+        derivative = parts._replace(local=jnp.zeros_like(parts.local))
+        return jnp.exp(root * dt) * identity + derivative.operator(parts.travel * _delayed(parts, root))
+
+    def refine(value, right):
+        root = jnp.log1p(value * dt) / dt
+
+        def again(carry, _):
+            root, right, left = carry
+            matrix, by_root = difference(fixed, root), slope(fixed, root)
+            factors = jax.scipy.linalg.lu_factor(matrix + jnp.eye(len(matrix)) * 1e-12)
+            right = jax.scipy.linalg.lu_solve(factors, by_root @ right)
+            left = jax.scipy.linalg.lu_solve(factors, by_root.T @ left, trans=1)
+            right, left = right / jnp.linalg.norm(right), left / jnp.linalg.norm(left)
+            root = root - (left @ matrix @ right) / (left @ by_root @ right)
+            return (root, right, left), None
+
+        (root, right, left), _ = lax.scan(again, (root, right, jnp.conj(right)), None, length=steps)
+        # At the root this subtracts zero, and carries the derivative by the network.
+        return root - (left @ difference(linear, root) @ right) / (left @ slope(fixed, root) @ right)
+
+    # One root at a time: XLA's batches of LAPACK calls, side by side, can wait for each other for ever.
+    return 1000 * lax.map(lambda x: refine(*x), (values[order], vectors.T[order]))
+
+
+def unstable_roots(linear: Linear, right_of: float = 0.0) -> int:
+    """Number of characteristic roots right of a vertical line, all delays and all frequencies included.
+
+    The argument principle for ``det M``, the determinant of the network relative to its uncoupled
+    regions: its turns along the line count the network's roots less those of the regions alone. The
+    determinant is followed in steps of less than a quarter turn, by its own rate of turning, so that
+    no turn can hide between two frequencies.
+
+    Parameters
+    ----------
+    linear : Linear
+        Concrete, not traced.
+    right_of : float
+        Real part of the line in 1/s; 0 asks whether the steady state is unstable.
+
+    Returns
+    -------
+    int
+        Zero if the steady state is stable.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.network import Network
+    >>> from fitting.response import linearize, unstable_roots
+    >>> weights, lengths = np.ones((3, 3)), np.full((3, 3), 50.0)
+    >>> [unstable_roots(linearize(Network(weights, lengths, drive=d), {"k": 0.5}, dt=0.25)) for d in (0.6, 0.8)]
+    [0, 6]
+    """
+    dt, variables = linear.dt, linear.entry.shape[1]
+    line = right_of / 1000
+    alone = np.linalg.eigvals(np.asarray(linear.local, complex))
+    regions_alone = int((np.abs(1 + alone * dt) > np.exp(line * dt)).sum())
+
+    def determinant(f):
+        root = line + 2j * jnp.pi * f / 1000
+        own = jnp.expm1(root * dt) / dt * jnp.eye(variables) - linear.local
+        transfer = jnp.linalg.solve(own, linear.entry[:, :, None].astype(own.dtype))[:, linear.coupled, 0]
+        return jnp.linalg.slogdet(jnp.eye(len(transfer)) - transfer[:, None] * _delayed(linear, root))[0]
+
+    @jax.jit
+    def follow(frequencies):
+        def one(f):
+            sign, change = jax.jvp(determinant, (f,), (jnp.ones_like(f),))
+            return sign, (change / sign).imag
+
+        return lax.map(one, frequencies, batch_size=16)
+
+    def at(frequencies):
+        padded = np.pad(frequencies, (0, -len(frequencies) % 64), mode="edge")
+        sign, rate = follow(jnp.asarray(padded, linear.local.dtype))
+        return np.asarray(sign)[: len(frequencies)], np.asarray(rate)[: len(frequencies)]
+
+    highest = 500 / dt
+    f = np.unique(np.concatenate([np.linspace(0, min(100.0, highest), 256), np.geomspace(0.01, highest, 128)]))
+    sign, rate = at(f)
+    while True:
+        width = np.diff(f)
+        turned = np.angle(sign[1:] / sign[:-1])
+        expected = (rate[1:] + rate[:-1]) / 2 * width
+        fast = np.maximum(np.abs(rate[1:]), np.abs(rate[:-1])) * width
+        coarse = np.flatnonzero(((fast > np.pi / 4) | (np.abs(turned - expected) > np.pi / 8)) & (width > 1e-5))
+        if len(coarse) == 0 or len(f) > 50_000:
+            break
+        middle = (f[coarse] + f[coarse + 1]) / 2
+        new_sign, new_rate = at(middle)
+        f = np.insert(f, coarse + 1, middle)
+        sign, rate = np.insert(sign, coarse + 1, new_sign), np.insert(rate, coarse + 1, new_rate)
+    # The other half of the line, at negative frequencies, turns as far.
+    return regions_alone - round(2 * turned.sum() / (2 * np.pi))
