@@ -146,8 +146,8 @@ def fit(
 
     Notes
     -----
-    A step whose loss or gradient is not finite leaves parameters and optimiser as they were and is
-    counted; noise differs from step to step, so the next one may well be finite. At the end the
+    A step whose loss or gradient is not finite is counted and leaves the optimiser as it was; the
+    parameters go halfway back to where the loss was last finite. At the end the
     best step, the average of the last points and the start are compared on noise new to all three.
     """
     settings = settings or Settings()
@@ -214,6 +214,10 @@ def fit(
             }
         )
         point, memory = moved, new_memory
+        good = _finite(rows)
+        if not rows[-1]["finite"] and good:
+            # Halfway back to where the loss was last finite.
+            point = {name: (point[name] + good[-1]["point"][name]) / 2 for name in point}
         if store:
             store.save(point, memory, rows)
         if on_step:

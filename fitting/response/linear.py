@@ -25,6 +25,17 @@ from fitting.network.noise import NOISES
 from fitting.network.simulate import Network, _check_parameters, initial_state, resolve
 
 
+#: Implicit Euler steps in ms that are tried towards the steady state; the last one is Newton's.
+PACES = (1.0, 10.0, 100.0, 1e9)
+
+#: Parts of each of these steps that are tried.
+FRACTIONS = (1.0, 0.5, 0.2, 0.05, 0.01)
+
+
+#: Implicit Euler steps taken in a row where no try helps.
+WALK = 24
+
+
 class Linear(NamedTuple):
     """Linearisation of a network around its steady state; see the module for the symbols.
 
@@ -80,12 +91,12 @@ class Linear(NamedTuple):
 def linearize(
     network: Network, parameters: Mapping[str, Any], *, dt: float, node: Mapping[str, Any] | None = None
 ) -> Linear:
-    """Linearise a network around the steady state that it settles to. Pure and differentiable.
+    """Linearise a network around its steady state. Pure and differentiable.
 
-    The steady state is followed from the initial state by implicit Euler steps that grow as the
-    network comes to rest, and so end as Newton's method (pseudo-transient continuation; Kelley and
-    Keyes, SIAM Journal on Numerical Analysis 35, 1998). Its derivatives are those of the implicit
-    function.
+    From the initial state, the best of several implicit Euler and (damped) Newton steps is taken, and
+    where none brings the network closer to rest, implicit Euler steps regardless (pseudo-transient
+    continuation; Kelley and Keyes, SIAM Journal on Numerical Analysis 35, 1998). An unstable steady state is found as well. Where a network has several,
+    it is one near the initial state. Derivatives are those of the implicit function.
 
     Parameters
     ----------
@@ -163,24 +174,43 @@ def linearize(
         return parts.operator(weights)
 
     def settle(_, x):
-        size = jnp.abs(change(x)).max()
+        def size_of(x):
+            return jnp.sqrt((change(x) ** 2).sum())
 
         def going(carry):
-            x, pace, size, count = carry
-            # NaN must end the loop too.
-            return (count < 300) & (size > 4 * jnp.finfo(dtype).eps * jnp.abs(x).max() / dt) & jnp.isfinite(size)
+            x, size, walk, count = carry
+            # NaN ends the loop too.
+            small = 4 * jnp.finfo(dtype).eps * jnp.sqrt((x**2).sum()) / dt
+            return (count < 200) & (size > small) & jnp.isfinite(size)
 
         def advance(carry):
-            x, pace, size, count = carry
-            jacobian = matrix(x)
-            move = jnp.linalg.solve(jnp.eye(len(jacobian)) / pace - jacobian, change(x).ravel())
-            x = x + move.reshape(x.shape)
-            new_size = jnp.abs(change(x)).max()
-            # The pace always grows: long implicit steps also come to rest where the network itself would oscillate.
-            pace = pace * jnp.clip(size / jnp.where(new_size > 0, new_size, size), 1.3, 10.0)
-            return x, jnp.minimum(pace, 1e9), new_size, count + 1
+            x, size, walk, count = carry
+            jacobian, rate = matrix(x), change(x)
 
-        return lax.while_loop(going, advance, (x, jnp.asarray(1.0, dtype), size, 0))[0]
+            def move(pace):
+                return jnp.linalg.solve(jnp.eye(len(jacobian)) / pace - jacobian, rate.ravel()).reshape(x.shape)
+
+            def best():
+                moves = lax.map(move, jnp.asarray(PACES, dtype))
+                tries = x + (moves[:, None] * jnp.asarray(FRACTIONS, dtype)[:, None, None]).reshape(-1, *x.shape)
+                sizes = jax.vmap(size_of)(tries)
+                chosen = jnp.nanargmin(sizes)
+                found = sizes[chosen] < size
+                return jnp.where(found, tries[chosen], x), jnp.where(found, 0, WALK)
+
+            # Where no try brings it closer to rest, a steady state has just vanished in a fold: walk on
+            # through time, with ever longer steps, towards the one that is left.
+            def onwards():
+                return x + move(10.0 * 1.3 ** (WALK - walk).astype(dtype)), walk - 1
+
+            x, walk = lax.cond(walk > 0, onwards, best)
+            # At rest to within rounding nothing is closer, and there is nowhere to walk to.
+            new_size = size_of(x)
+            rounding = 1e3 * jnp.finfo(dtype).eps * jnp.sqrt((x**2).sum()) / dt
+            done = (walk == WALK) & (new_size < rounding)
+            return x, new_size, walk, jnp.where(done, 1000, count + 1)
+
+        return lax.while_loop(going, advance, (x, size_of(x), 0, 0))[0]
 
     def tangent_solve(tangent, y):
         jacobian = jax.jacfwd(tangent)(jnp.zeros_like(y)).reshape(y.size, y.size)
