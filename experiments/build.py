@@ -25,18 +25,25 @@ from fitting.data import (
 )
 from fitting.network import Network, simulated_recording
 from fitting.objective import Objective, Target
-from fitting.optimize import Parameter, Parameters, Problem, Settings
+from fitting.optimize import Parameter, Parameters, Problem, ResponseProblem, Settings
 from fitting.signal import Observation
 from fitting.units import magnitude
+
+#: How a fit is solved.
+SOLVERS = ("simulate", "response", "response_then_simulate")
 
 #: What a user can correct: printed as a sentence, without a traceback.
 SENTENCES = (InputError, OmegaConfBaseException)
 
 
 class Setup(NamedTuple):
-    """A problem and what is known about its data."""
+    """A problem and what is known about its data.
+
+    ``problem`` simulates; ``response`` is the same problem by linear response, where the solver uses it.
+    """
 
     problem: Problem
+    response: ResponseProblem | None
     connectome: xr.Dataset
     labels: list[str]
     dropped: list[str]
@@ -133,6 +140,8 @@ def setup(config: DictConfig) -> Setup:
     dt = float(magnitude(simulation.dt, "ms", "simulation.dt"))
     horizon = None if simulation.horizon is None else float(magnitude(simulation.horizon, "ms", "simulation.horizon"))
     target, dropped, true = _target(config, network, labels, observation, objective, dt)
+    if config.data.held_out:
+        target = target.split(1 - float(config.data.held_out), int(config.data.split_seed))
     problem = Problem(
         network,
         parameters,
@@ -145,12 +154,22 @@ def setup(config: DictConfig) -> Setup:
         simulation.adjoint,
         horizon,
     )
-    return Setup(problem, connectome, labels, dropped, true)
+    response = None
+    if config.solver not in SOLVERS:
+        raise InputError(f"unknown solver {config.solver!r}; choose from {', '.join(SOLVERS)}")
+    if config.solver != "simulate":
+        settings = plain(config.response)
+        damping = float(magnitude(settings.pop("damping"), "1/s", "response.damping"))
+        response = ResponseProblem(network, parameters, target, observation, objective, dt, damping=damping, **settings)
+    return Setup(problem, response, connectome, labels, dropped, true)
 
 
-def settings_of(config: DictConfig) -> Settings:
-    """How the optimiser is run."""
-    return Settings(**plain(config.fit))
+def settings_of(config: DictConfig, stage: str = "fit") -> Settings:
+    """How the optimiser is run, at the stage ``fit`` or ``polish``."""
+    settings = plain(config.fit)
+    if stage != "fit":
+        settings |= {name: value for name, value in plain(config[stage]).items() if name in settings}
+    return Settings(**settings)
 
 
 def optimizer_of(config: DictConfig):

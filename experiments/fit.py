@@ -6,19 +6,29 @@ import json
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
 import jax
+import optax
 from build import optimizer_of, sentences, settings_of, setup
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fitting.evaluate import fresh_seeds, identifiability, structural_baselines
+from fitting.evaluate import (
+    fresh_seeds,
+    held_out_baselines,
+    identifiability,
+    response_information,
+    structural_baselines,
+)
 from fitting.optimize import fit
 from fitting.report import draw, summarize, table, to_dataset, write_html
+from fitting.response import linearize, unstable_roots
+from fitting.signal import fc_correlation
 from fitting.units import magnitude
 
 
@@ -29,17 +39,22 @@ def main(config: DictConfig) -> float:
     began = time.perf_counter()
     console = Console()
     folder = Path(HydraConfig.get().runtime.output_dir)
-    problem, connectome, labels, dropped, true = setup(config)
+    problem, response, connectome, labels, dropped, true = setup(config)
     settings = settings_of(config)
     fit_key, fresh_key, initial_key, check_key = jax.random.split(jax.random.key(config.seed), 4)
+    polish_key = jax.random.fold_in(fit_key, 1)
     names = ", ".join(p.name for p in problem.parameters.free)
     console.print(f"{len(labels)} regions; {problem.observation}")
     if dropped:
         console.print(f"{len(dropped)} regions of the data are not in the connectome: {', '.join(dropped)}")
-    console.print(
-        f"Fitting {names}: up to {settings.steps} steps of {problem.duration / 1000:g} s simulated "
-        f"({problem.duration / problem.dt:,.0f} steps of {problem.dt:g} ms). Compiling."
+    solved = response or problem
+    how = (
+        "of linear response"
+        if response
+        else f"of {problem.duration / 1000:g} s simulated "
+        f"({problem.duration / problem.dt:,.0f} steps of {problem.dt:g} ms)"
     )
+    console.print(f"Fitting {names}: up to {settings.steps} steps {how}. Compiling.")
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[info]}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("fitting", total=settings.steps, info="")
@@ -52,7 +67,7 @@ def main(config: DictConfig) -> float:
             bar.console.print(f"Compiled in {seconds:.1f} s; a step needs {memory / 1e6:.0f} MB.")
 
         result = fit(
-            problem,
+            solved,
             optimizer_of(config),
             settings,
             key=fit_key,
@@ -61,6 +76,21 @@ def main(config: DictConfig) -> float:
             checkpoints=folder / "checkpoints",
             resume=config.resume,
         )
+        first = result
+        if config.solver == "response_then_simulate":
+            polish = settings_of(config, "polish")
+            task = bar.add_task("polishing", total=polish.steps, info="")
+            problem = replace(problem, parameters=problem.parameters.at(result.fitted))
+            result = fit(
+                problem,
+                optax.adam(config.polish.learning_rate),
+                polish,
+                key=polish_key,
+                on_step=on_step,
+                on_compiled=on_compiled,
+                checkpoints=folder / "checkpoints_polish",
+                resume=config.resume and (folder / "checkpoints_polish").is_dir(),
+            )
         evaluation = config.evaluation
         seeds = evaluation.fresh_seeds
         initial = evaluation.initial_seeds
@@ -68,10 +98,12 @@ def main(config: DictConfig) -> float:
         duration = None if evaluation.duration is None else magnitude(evaluation.duration, "ms", "evaluation.duration")
         fresh = fresh_seeds(problem, result.fitted, fresh_key, seeds, duration, lambda n: bar.update(task, completed=n))
         start = fresh_seeds(
-            problem, result.initial, initial_key, initial, duration, lambda n: bar.update(task, completed=seeds + n)
+            problem, first.initial, initial_key, initial, duration, lambda n: bar.update(task, completed=seeds + n)
         )
         identified = {}
-        if evaluation.identifiability_seeds:
+        if response:
+            identified = response_information(response, response.parameters.point(result.fitted))
+        elif evaluation.identifiability_seeds:
             task = bar.add_task("identifiability", total=None, info="")
             identified = identifiability(
                 problem,
@@ -83,6 +115,26 @@ def main(config: DictConfig) -> float:
     notes = []
     if problem.objective.spectrum > 0 and problem.target.spectrum is None:
         notes.append("The target has no spectra in model units, so the loss is connectivity alone.")
+    held_out, baselines = None, structural_baselines(connectome, problem.target.fc)
+    if problem.target.held_out is not None:
+        share = f"{100 * config.data.held_out:g} % of the pairs, seed {config.data.split_seed}"
+        held_out = {
+            "split": share,
+            "r": float(fresh.held_out.mean()),
+            "sd": float(fresh.held_out.std(ddof=1)) if len(fresh.held_out) > 1 else None,
+        }
+        if response:
+            fc = response.respond(result.fitted)[0]
+            held_out["response"] = float(fc_correlation(fc, problem.target.fc, problem.target.held_out))
+        held_out["baselines"] = held_out_baselines(connectome, problem.target.fc, problem.target.pairs)
+    if response:
+        slowest = float(response.respond(result.fitted)[1].max())
+        unstable = unstable_roots(linearize(problem.network, result.fitted, dt=problem.dt))
+        notes.append(
+            f"Linear response: the slowest mode decays at {-slowest:.1f} /s."
+            if unstable == 0
+            else f"The steady state is unstable ({unstable} roots): linear response does not hold at these parameters."
+        )
     if dropped:
         notes.append(f"Regions of the data left out, because the connectome has none such: {', '.join(dropped)}.")
     summary = summarize(
@@ -91,13 +143,18 @@ def main(config: DictConfig) -> float:
         true,
         start.mean,
         fresh,
-        structural_baselines(connectome, problem.target.fc),
+        baselines,
         identified,
         config.seed,
         notes,
         time.perf_counter() - began,
+        held_out,
     )
     data = to_dataset(result, problem.target, fresh, labels, problem.observation.fs, dropped)
+    data = data.assign(lengths=(("region", "other"), connectome.lengths.values, {"units": "mm"}))
+    for p in problem.parameters.free:
+        if p.per_region:
+            data[f"fitted_{p.name}"] = ("region", result.fitted[p.name], {"units": p.unit})
     data.to_netcdf(folder / "result.nc", engine="h5netcdf")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     pictures = draw(summary, data, folder / "figures")

@@ -21,6 +21,7 @@ UNITS = {
     "s": u.second,
     "min": u.minute,
     "Hz": u.Hz,
+    "1/s": u.Hz,
     "kHz": u.kHz,
     "m/s": u.meter / u.second,
     "mm/ms": u.mm / u.ms,

@@ -58,3 +58,74 @@ def _r(a, b) -> float:
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a**2).sum() * (b**2).sum())
     return float((a * b).sum() / scale) if scale > 0 else 0.0
+
+
+def held_out_baselines(connectome: xr.Dataset, fc, seen) -> dict[str, float]:
+    """Predictors with a parameter per region, fitted on some pairs of regions and scored on the others.
+
+    A model with parameters per region that does not beat them says no more than that some regions
+    are more connected than others, and near ones more than far ones.
+
+    Parameters
+    ----------
+    connectome : Dataset
+        See :mod:`fitting.data.labelled`.
+    fc : array (region, region)
+    seen : array of bool (region, region)
+        Pairs that are fitted.
+
+    Returns
+    -------
+    dict
+        Pearson correlation over the pairs not seen of ``region_effects`` (one additive effect per
+        region), ``rank_one`` (one loading per region and a constant), and
+        ``region_effects_and_geometry`` (with weights, log weights and length).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.data import hcp_aal2
+    >>> from fitting.evaluate import held_out_baselines
+    >>> c = hcp_aal2()
+    >>> seen = np.random.default_rng(0).random((80, 80)) < 0.7
+    >>> held_out_baselines(c, -c.lengths.values, seen)["region_effects_and_geometry"] > 0.99
+    True
+    """
+    weights = np.asarray(connectome.weights.values, float)
+    lengths = np.asarray(connectome.lengths.values, float)
+    fc, seen = np.asarray(fc, float), np.asarray(seen, bool)
+    if fc.shape != weights.shape or seen.shape != fc.shape:
+        raise InputError(f"connectivity {fc.shape}, choice of pairs {seen.shape} and connectome {weights.shape} differ")
+    rows, columns = np.triu_indices(len(fc), 1)
+    y, train = fc[rows, columns], seen[rows, columns]
+    weights = ((weights + weights.T) / 2)[rows, columns]
+    lengths = ((lengths + lengths.T) / 2)[rows, columns]
+    smallest = weights[weights > 0].min() if (weights > 0).any() else 1.0
+    effects = np.zeros((len(y), len(fc)))
+    effects[np.arange(len(y)), rows] = effects[np.arange(len(y)), columns] = 1.0
+    geometry = np.stack([weights, np.log(np.maximum(weights, smallest)), lengths], axis=1)
+
+    def score(design):
+        predicted = design @ np.linalg.lstsq(design[train], y[train], rcond=None)[0]
+        return _r(predicted[~train], y[~train])
+
+    return {
+        "region_effects": score(effects),
+        "rank_one": _r(_rank_one(y, train, rows, columns, len(fc))[~train], y[~train]),
+        "region_effects_and_geometry": score(np.concatenate([effects, geometry], axis=1)),
+    }
+
+
+def _rank_one(y, train, rows, columns, regions, steps: int = 200):
+    """``constant + loading_i loading_j`` by Gauss-Newton with a little damping, from additive effects."""
+    constant, loading = float(y[train].mean()), np.full(regions, max(y[train].std(), 1e-12) ** 0.5)
+    for _ in range(steps):
+        predicted = constant + loading[rows] * loading[columns]
+        jacobian = np.zeros((len(y), regions + 1))
+        every = np.arange(len(y))
+        jacobian[every, rows], jacobian[every, columns], jacobian[:, -1] = loading[columns], loading[rows], 1.0
+        j, residual = jacobian[train], (y - predicted)[train]
+        normal = j.T @ j
+        move = np.linalg.solve(normal + 1e-3 * np.trace(normal) / len(normal) * np.eye(len(normal)), j.T @ residual)
+        loading, constant = loading + move[:-1], constant + move[-1]
+    return constant + loading[rows] * loading[columns]

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from fitting.optimize import Problem
+from fitting.signal import fc_correlation
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class SeedScores:
         Activity of the last seed at the observation's rate.
     seconds : float
         Simulated time of each seed.
+    held_out : ndarray (seed,), optional
+        FC correlation over the pairs that the fit has not seen.
     """
 
     fc_correlation: np.ndarray
@@ -32,6 +35,7 @@ class SeedScores:
     fc: np.ndarray
     signals: np.ndarray
     seconds: float
+    held_out: np.ndarray | None = None
 
     @property
     def mean(self) -> float:
@@ -52,7 +56,7 @@ def fresh_seeds(
     duration: float | None = None,
     on_seed: Callable[[int], None] | None = None,
 ) -> SeedScores:
-    """Simulate with new noise and score each run against the target.
+    """Simulate with new noise and score each run against the whole target, pairs that a fit has not seen included.
 
     Parameters
     ----------
@@ -71,20 +75,23 @@ def fresh_seeds(
     -------
     SeedScores
     """
-    observation = problem.observation
+    observation, held_out = problem.observation, problem.target.held_out
+    whole = problem.target._replace(pairs=None)
 
     @jax.jit
     def one(values, key):
         rates = problem.simulate(values, key, duration)
-        terms, fc = problem.objective.compare(rates, problem.fs, observation, problem.target)
+        terms, fc = problem.objective.compare(rates, problem.fs, observation, whole)
         return terms, fc, observation.resample(observation.settled(rates, problem.fs), problem.fs)
 
-    scores, losses, matrices = [], [], []
+    scores, losses, matrices, unseen = [], [], [], []
     for number, seed_key in enumerate(jax.random.split(key, seeds)):
         terms, fc, signals = one(dict(values), seed_key)
         scores.append(float(terms.fc_correlation))
         losses.append(float(terms.loss))
         matrices.append(np.asarray(fc))
+        if held_out is not None:
+            unseen.append(float(fc_correlation(fc, problem.target.fc, held_out)))
         if on_seed:
             on_seed(number + 1)
     return SeedScores(
@@ -93,4 +100,5 @@ def fresh_seeds(
         np.mean(matrices, axis=0),
         np.asarray(signals),
         (duration or problem.duration) / 1000,
+        np.array(unseen) if held_out is not None else None,
     )

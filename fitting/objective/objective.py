@@ -222,7 +222,7 @@ class Objective:
             similarity = fc_correlation(fc, target.fc, target.pairs)
         correlation = fc_correlation(fc, target.fc, target.pairs)
         spectrum = jnp.zeros(())
-        if self.sees_spectra(target):
+        if self.sees_spectra(target) and target.spectrum is not None:
             spectrum = self.spectral_distance(self.spectra(signals, observation.fs), target.spectrum)
         return Terms(self.fc * (1 - similarity) + self.spectrum * spectrum, correlation, spectrum), fc
 

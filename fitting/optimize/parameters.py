@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -160,6 +160,14 @@ class Parameters:
     def get(self, name: str) -> Parameter | None:
         """The parameter of that name, if there is one."""
         return next((p for p in self.parameters if p.name == name), None)
+
+    def at(self, values: Mapping[str, Any]) -> Parameters:
+        """The same parameters, the free ones starting from ``values``."""
+        moved = [
+            replace(p, value=np.asarray(values[p.name], float)) if p.free and p.name in values else p
+            for p in self.parameters
+        ]
+        return Parameters(moved, self.network)
 
     @property
     def free(self) -> tuple[Parameter, ...]:

@@ -117,7 +117,7 @@ class ResponseProblem:
         fc, growth, power = self.respond(values)
         correlation = fc_correlation(fc, self.target.fc, self.target.pairs)
         distance = jnp.zeros(())
-        if power is not None:
+        if power is not None and self.target.spectrum is not None:
             distance = self.objective.spectral_distance(power, self.target.spectrum)
         loss = self.objective.fc * (1 - correlation) + self.objective.spectrum * distance
         return Terms(loss, correlation, distance), fc, growth

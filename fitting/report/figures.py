@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from fitting.data import lobe_order
+from fitting.data import aal2, lobe_order
 
 STYLE: Any = {
     "font.size": 8,
@@ -144,4 +144,80 @@ def scores(summary: Mapping[str, Any]) -> Figure:
         ax.invert_yaxis()
         ax.axvline(0, color="black", lw=0.8)
         ax.set_xlabel("FC correlation with the target")
+    return figure
+
+
+def regional(maps: Mapping[str, Any], labels) -> Figure:
+    """Fitted parameters of every region, ordered by hemisphere and lobe.
+
+    Parameters
+    ----------
+    maps : mapping
+        One DataArray (region) per parameter.
+    labels : sequence of str
+    """
+    order = lobe_order(list(labels))
+    lobes = {region.label: region.lobe for region in aal2()}
+    groups = [f"{labels[i][-1]} {lobes.get(labels[i], 'other')}" for i in order]
+    edges = [i for i in range(1, len(groups)) if groups[i] != groups[i - 1]]
+    with mpl.rc_context(STYLE):
+        figure = _figure(7.0, 1.1 * len(maps) + 0.9)
+        axes = np.ravel(figure.subplots(len(maps), 1, sharex=True))
+        for ax, (name, values) in zip(axes, maps.items(), strict=True):
+            ax.bar(range(len(order)), values.values[order] - values.values.mean(), color=BLUE, width=0.8)
+            ax.axhline(0, color="black", lw=0.6)
+            unit = values.attrs.get("units", "1")
+            title = name.removeprefix("fitted_") + (f"\n({unit})" if unit != "1" else "")
+            ax.set_ylabel(title)
+            ax.text(0.995, 0.92, f"mean {values.values.mean():.3g}", transform=ax.transAxes, ha="right", fontsize=7)
+            for edge in edges:
+                ax.axvline(edge - 0.5, color=GREY, lw=0.4, ls=":")
+        starts = [0, *edges]
+        middles = [(a + b - 1) / 2 for a, b in zip(starts, [*edges, len(groups)], strict=True)]
+        axes[-1].set_xticks(middles, [groups[a] for a in starts], rotation=60, ha="right", fontsize=6)
+        axes[0].set_title("deviation from the mean over regions")
+    return figure
+
+
+def residuals(target, fitted, lengths, labels) -> Figure:
+    """Where the model fails: target minus fitted connectivity by distance, and by lobe.
+
+    Both matrices are standardised over pairs first, as the score is a correlation.
+    """
+    upper = np.triu_indices(len(target), 1)
+
+    def standard(matrix):
+        values = np.asarray(matrix, float)[upper]
+        return (values - values.mean()) / (values.std() or 1.0)
+
+    difference = standard(target) - standard(fitted)
+    lobes = {region.label: region.lobe for region in aal2()}
+    names = [lobes.get(label, "other") for label in labels]
+    kinds = sorted(set(names))
+    means = np.full((len(kinds), len(kinds)), np.nan)
+    kind = np.array([kinds.index(name) for name in names])
+    for a in range(len(kinds)):
+        for b in range(len(kinds)):
+            of = ((kind[upper[0]] == a) & (kind[upper[1]] == b)) | ((kind[upper[0]] == b) & (kind[upper[1]] == a))
+            if of.any():
+                means[a, b] = difference[of].mean()
+    length = np.asarray(lengths, float)[upper]
+    edges = np.quantile(length, np.linspace(0, 1, 11))
+    bins = np.clip(np.searchsorted(edges, length, side="right") - 1, 0, 9)
+    with mpl.rc_context(STYLE):
+        figure = _figure(7.0, 3.2)
+        left, right = figure.subplots(1, 2)
+        left.plot(length, difference, ".", ms=1.5, alpha=0.25, color=GREY)
+        centres = [length[bins == b].mean() for b in range(10) if (bins == b).any()]
+        left.plot(centres, [difference[bins == b].mean() for b in range(10) if (bins == b).any()], "o-", color=ORANGE)
+        left.axhline(0, color="black", lw=0.6)
+        left.set_xlabel("fibre length (mm)")
+        left.set_ylabel("target - fitted (standardised)")
+        left.set_title("residual by distance, mean of tenths")
+        limit = float(np.nanmax(np.abs(means))) or 1.0
+        image = right.imshow(means, cmap="PuOr_r", vmin=-limit, vmax=limit)
+        right.set_xticks(range(len(kinds)), kinds, rotation=45, ha="right")
+        right.set_yticks(range(len(kinds)), kinds)
+        right.set_title("mean residual by lobe")
+        figure.colorbar(image, ax=right, shrink=0.8)
     return figure

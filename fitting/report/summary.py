@@ -46,6 +46,7 @@ def summarize(
     seed: int,
     notes: Sequence[str] = (),
     wall_seconds: float | None = None,
+    held_out: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything a reader of a fit needs, ready for JSON.
 
@@ -66,6 +67,8 @@ def summarize(
         Sentences a reader must know.
     wall_seconds : float, optional
         Time of the whole job; of the fit alone unless given.
+    held_out : mapping, optional
+        Score over pairs that the fit has not seen: ``r``, ``split``, and baselines of the same split.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def summarize(
         "fc_correlation": {
             "initial": initial_correlation,
             "training": float(last.mean()) if len(last) else None,
-            "held_out": None,
+            "held_out": dict(held_out) if held_out else None,
             "fresh_seeds": {
                 "mean": fresh.mean,
                 "sd": fresh.sd if len(fresh.fc_correlation) > 1 else None,
@@ -194,6 +197,16 @@ def table(summary: Mapping[str, Any]) -> Group:
     )
     scores.add_row("fitted model, last training steps", _score(summary["fc_correlation"]["training"]))
     scores.add_row("initial parameters, fresh seeds", _score(summary["fc_correlation"]["initial"]))
+    held_out = summary["fc_correlation"]["held_out"]
+    if held_out:
+        scores.add_section()
+        spread = f" ± {held_out['sd']:.3f}" if held_out["sd"] is not None else ""
+        if held_out.get("response") is not None:
+            scores.add_row(f"held out ({held_out['split']}): linear response", f"{held_out['response']:.3f}")
+        scores.add_row("held out: simulated, fresh seeds", f"{held_out['r']:.3f}{spread}")
+        for name, value in held_out["baselines"].items():
+            scores.add_row(f"held out, baseline: {name.replace('_', ' ')}", f"{value:.3f}")
+        scores.add_section()
     for name, value in summary["baselines"].items():
         scores.add_row(f"baseline: {name.replace('_', ' ')}", f"{value:.3f}")
     lines = [
@@ -231,6 +244,11 @@ def draw(summary: Mapping[str, Any], data: xr.Dataset, folder: Path) -> list[Pat
     }
     if history:
         drawn["convergence"] = figures.convergence(history)
+    maps = {name: data[name] for name in map(str, data.data_vars) if name.startswith("fitted_") and name != "fitted_fc"}
+    if maps:
+        drawn["regional_parameters"] = figures.regional(maps, labels)
+    if "lengths" in data:
+        drawn["residuals"] = figures.residuals(target, fitted, data["lengths"].values, labels)
     recovery = figures.parameters(summary["parameters"])
     if recovery is not None:
         drawn["true_and_fitted"] = recovery

@@ -24,7 +24,6 @@ from fitting.network.coupling import COUPLINGS
 from fitting.network.noise import NOISES
 from fitting.network.simulate import Network, _check_parameters, initial_state, resolve
 
-
 #: Implicit Euler steps in ms that are tried towards the steady state; the last one is Newton's.
 PACES = (1.0, 10.0, 100.0, 1e9)
 
@@ -95,8 +94,9 @@ def linearize(
 
     From the initial state, the best of several implicit Euler and (damped) Newton steps is taken, and
     where none brings the network closer to rest, implicit Euler steps regardless (pseudo-transient
-    continuation; Kelley and Keyes, SIAM Journal on Numerical Analysis 35, 1998). An unstable steady state is found as well. Where a network has several,
-    it is one near the initial state. Derivatives are those of the implicit function.
+    continuation; Kelley and Keyes, SIAM Journal on Numerical Analysis 35, 1998). An unstable steady
+    state is found as well; where a network has several, it is one near the initial state.
+    Derivatives are those of the implicit function.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def linearize(
             return jnp.sqrt((change(x) ** 2).sum())
 
         def going(carry):
-            x, size, walk, count = carry
+            x, size, _, count = carry
             # NaN ends the loop too.
             small = 4 * jnp.finfo(dtype).eps * jnp.sqrt((x**2).sum()) / dt
             return (count < 200) & (size > small) & jnp.isfinite(size)

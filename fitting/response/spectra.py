@@ -90,7 +90,7 @@ def coherency(spectra: Complex[Array, "frequency region region"]) -> Complex[Arr
 
 
 def frequency_grid(observation: Observation, count: int = 17) -> Float[np.ndarray, " frequency"]:
-    """Evenly spaced frequencies where the observation's (zero-phase) band-pass passes more than a hundredth of power."""
+    """Evenly spaced frequencies where the observation's zero-phase band-pass leaves over a hundredth of the power."""
     check_band(observation.band, observation.fs)
     fine = np.linspace(0, observation.fs / 2, 8001)
     passed = fine[band_response(observation, fine) > 0.01]

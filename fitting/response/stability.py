@@ -1,4 +1,4 @@
-r"""Is the steady state stable, delays and all, and by how much?
+r"""Whether the steady state is stable, delays and all, and by how much.
 
 The roots :math:`\lambda` of a network with delays solve
 :math:`\det(\mu(\lambda) - L - K \circ e^{-\lambda d}) = 0`, with :math:`\mu = (e^{\lambda dt} - 1) / dt` for steps of
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Complex
 
 from fitting.response.linear import Linear
 

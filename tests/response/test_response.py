@@ -1,0 +1,234 @@
+"""Linear response against simulations, against eigenvalues of the explicit delay line, and its gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fitting import InputError
+from fitting.network import NODES, Network, simulate
+from fitting.objective import Objective, Target
+from fitting.optimize import Parameter, Parameters, ResponseProblem
+from fitting.response import (
+    coherency,
+    cross_spectra,
+    envelope_connectivity,
+    frequency_grid,
+    linearize,
+    orthogonalized_connectivity,
+    rightmost_roots,
+    unstable_roots,
+)
+from fitting.signal import Observation, fc_correlation
+
+DT = 0.5
+VALUES = {"k": 1.2, "signal_speed": 4.0, "sigma": 0.01}
+
+
+@pytest.fixture
+def network(directed):
+    return Network(*directed, drive=0.65, speed_bounds=(1.0, 20.0))
+
+
+def test_steady_state_is_where_the_simulation_comes_to_rest(network):
+    linear = linearize(network, VALUES, dt=DT)
+    rates = simulate(network, VALUES, duration=4000.0, dt=DT).rates
+    np.testing.assert_allclose(linear.steady[:, 0], rates[-1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_every_node_has_a_steady_state_and_spectra(node, directed):
+    weights, lengths = directed
+    network = Network(weights / weights.max(), lengths, node=node, coupling="additive", parameters={"k": 0.01})
+    linear = linearize(network, {}, dt=0.1)
+    assert float(linear.residual) < 1e-9 * (1 + float(jnp.abs(linear.steady).max()))
+    spectra = cross_spectra(linear, np.array([0.0, 10.0, 40.0]))
+    assert np.isfinite(np.asarray(spectra)).all()
+    np.testing.assert_allclose(spectra, spectra.conj().swapaxes(1, 2), atol=1e-12 * float(jnp.abs(spectra).max()))
+
+
+def delay_line(linear):
+    """The linearised network as one matrix over its state and all the past it needs, for whole-step delays."""
+    regions, variables = linear.entry.shape
+    dt, whole = linear.dt, np.rint(np.asarray(linear.travel) / linear.dt).astype(int)
+    longest = whole.max()
+    size = regions * variables
+    matrix = np.zeros((size + regions * longest,) * 2)
+    local = np.asarray(linear.local)
+    for i in range(regions):
+        rows = slice(i * variables, (i + 1) * variables)
+        matrix[rows, rows] = np.eye(variables) + dt * local[i]
+        for j in range(regions):
+            # Column of c_j(t - d): the state itself, or the line of its past values.
+            column = j * variables + linear.coupled if whole[i, j] == 0 else size + (whole[i, j] - 1) * regions + j
+            matrix[rows, column] += dt * np.asarray(linear.entry)[i] * float(linear.weights[i, j])
+    for j in range(regions):
+        matrix[size + j, j * variables + linear.coupled] = 1.0
+    for d in range(1, longest):
+        for j in range(regions):
+            matrix[size + d * regions + j, size + (d - 1) * regions + j] = 1.0
+    return matrix
+
+
+@pytest.mark.parametrize("drive", [0.6, 0.72, 0.85])
+def test_roots_are_eigenvalues_of_the_explicit_delay_line(drive, directed):
+    weights, lengths = directed
+    lengths = np.rint(lengths / 8) * 8  # whole steps of 2 ms at 4 m/s
+    network = Network(weights, lengths, drive=drive, speed_bounds=(1.0, 20.0))
+    linear = linearize(network, VALUES, dt=2.0)
+    values = np.linalg.eigvals(delay_line(linear)).astype(complex)
+    growth = 1000 * np.log(values[np.abs(values) > 1e-3]) / 2.0
+    assert unstable_roots(linear) == (growth.real > 0).sum()
+    line = float(np.sort(growth.real)[-8] + np.sort(growth.real)[-9]) / 2
+    assert unstable_roots(linear, right_of=line) == (growth.real > line).sum()
+    found = np.asarray(rightmost_roots(linear, 10.0, count=3, steps=8))
+    for root in found:
+        assert np.abs(growth - root).min() < 1e-6 * np.abs(root)
+    assert found.real.max() == pytest.approx(growth.real[np.abs(growth.imag) > 1].max(), abs=1e-6)
+
+
+def test_spectra_are_those_of_a_simulation(network):
+    """Periodograms of 200 stretches of 2 s: each ratio to the prediction has a relative standard error of 1/sqrt(200)."""
+    linear = linearize(network, VALUES, dt=DT)
+    stretches, samples = 200, 4000
+    rates = simulate(network, VALUES, duration=(stretches * samples + 8000) * DT, dt=DT, key=jax.random.key(3)).rates
+    x = np.asarray(rates[8000:]).reshape(stretches, samples, -1)
+    # A Hann window keeps power from leaking between neighbouring frequencies of 0.5 Hz.
+    window = np.hanning(samples + 1)[:-1]
+    spectra = np.fft.rfft((x - np.asarray(linear.steady[:, 0])) * window[:, None], axis=1)
+    density = (np.abs(spectra) ** 2).mean(0) * 2 * (DT / 1000) / (window**2).sum()
+    frequencies = np.fft.rfftfreq(samples, DT / 1000)
+    chosen = np.arange(8, 80, 3)  # 4 to 40 Hz, far enough apart to be independent
+    predicted = np.asarray(jnp.diagonal(cross_spectra(linear, frequencies[chosen]), axis1=1, axis2=2).real)
+    ratio = density[chosen] / predicted
+    chi_square = stretches * ((ratio - 1) ** 2).mean()
+    assert 0.6 < chi_square < 1.5  # 1 expected; the few regions share their modes, so it scatters more than sqrt(2/n)
+    assert abs(ratio.mean() - 1) < 4 / np.sqrt(stretches * 8)
+
+
+def test_connectivity_is_the_average_of_long_simulations_and_their_error_falls_with_length(network):
+    observation = Observation(fs=100.0, low_pass=0.5, orthogonalize=False, transient=4.0, trim=2.0)
+    grid = frequency_grid(observation, 61)
+    expected = envelope_connectivity(cross_spectra(linearize(network, VALUES, dt=DT), grid), grid, observation)
+
+    def simulated(seconds, seeds):
+        run = jax.jit(
+            lambda key: observation.fc(
+                simulate(network, VALUES, duration=1000.0 * seconds, dt=DT, key=key).rates, 2000.0, simulated=True
+            )
+        )
+        return np.stack([run(jax.random.key(100 + s)) for s in range(seeds)])
+
+    short, long = simulated(54.0, 12), simulated(204.0, 12)
+    upper = np.triu_indices(network.regions, 1)
+
+    def error(runs):
+        return np.sqrt(((runs - np.asarray(expected))[:, upper[0], upper[1]] ** 2).mean())
+
+    # 12 x 200 s together; squared envelopes and envelopes differ by a nearly fixed factor.
+    assert float(fc_correlation(jnp.asarray(long.mean(0)), expected)) > 0.95
+    # Four times as long: half the error, give or take a quarter of it for 12 seeds.
+    assert 0.35 < error(long) / error(short) < 0.72
+
+
+def test_orthogonalised_connectivity_is_that_of_gaussian_signals(rng):
+    """Two million samples: standard error of a correlation 7e-4."""
+    count, n = 2_000_000, 3
+    mixing = rng.standard_normal((n, n)) + 1j * rng.standard_normal((n, n)) + 1.5 * np.eye(n)
+    covariance = mixing @ mixing.conj().T
+    z = mixing @ ((rng.standard_normal((n, count)) + 1j * rng.standard_normal((n, count))) / np.sqrt(2))
+    observation = Observation()
+    got = np.asarray(
+        orthogonalized_connectivity(jnp.asarray(covariance)[None].repeat(3, 0), np.array([9.0, 10.0, 11.0]), observation)
+    )
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        directions = [
+            np.corrcoef(np.abs((z[a] * z[b].conj() / np.abs(z[b])).imag), np.abs(z[b]))[0, 1] for a, b in ((i, j), (j, i))
+        ]
+        assert got[i, j] == pytest.approx(np.mean(directions), abs=3e-3)
+
+
+def problem_of(network, target, observation, **settings):
+    parameters = Parameters(
+        [
+            Parameter("k", 1.2, 0.1, 10.0, scale="log"),
+            Parameter("signal_speed", 4.0, 1.0, 20.0, scale="log"),
+            Parameter("drive", 0.62, 0.2, 0.9, per_region=True),
+            Parameter("tau_E", 9.5, 5.0, 18.0, per_region=True),
+            Parameter("sigma", 0.01, 0.001, 0.1, scale="log"),
+        ],
+        network,
+    )
+    return ResponseProblem(network, parameters, target, observation, Objective(), DT, **settings)
+
+
+@pytest.mark.parametrize("orthogonalize", [False, True])
+def test_gradients_are_central_differences_and_forward_mode(orthogonalize, network, rng):
+    observation = Observation(low_pass=None if orthogonalize else 0.5, orthogonalize=orthogonalize)
+    fc = rng.random((network.regions, network.regions))
+    frequencies = Objective().frequencies(observation.fs)
+    target = Target(jnp.asarray(fc + fc.T), jnp.asarray(rng.uniform(1e-8, 1e-6, (len(frequencies), network.regions))))
+    problem = problem_of(network, target, observation, damping=100.0, spread=0.1)
+    point = problem.parameters.start()
+    point["drive"] = point["drive"] + 0.1 * jnp.asarray(rng.standard_normal(network.regions))
+    loss = jax.jit(lambda p: problem.loss(p)[0])
+    gradient = jax.jit(jax.grad(lambda p: problem.loss(p)[0]))(point)
+    for name in point:
+        direction = {n: jnp.zeros_like(v) for n, v in point.items()}
+        direction[name] = jnp.asarray(rng.standard_normal(jnp.shape(point[name])))
+        forward = jax.jvp(loss, (point,), (direction,))[1]
+        np.testing.assert_allclose((gradient[name] * direction[name]).sum(), forward, rtol=1e-8)
+        step = 1e-4
+        moved = [loss(jax.tree.map(lambda x, d, s=s: x + s * step * d, point, direction)) for s in (-2, -1, 1, 2)]
+        central = (moved[0] - 8 * moved[1] + 8 * moved[2] - moved[3]) / (12 * step)
+        np.testing.assert_allclose(forward, central, rtol=1e-6, atol=1e-10)
+
+
+def test_connectivity_does_not_see_the_noise(network):
+    observation = Observation(low_pass=0.5)
+    grid = frequency_grid(observation)
+    quiet, loud = (
+        envelope_connectivity(
+            cross_spectra(linearize(network, VALUES | {"sigma": s}, dt=DT), grid), grid, observation
+        )
+        for s in (0.001, 0.2)
+    )
+    np.testing.assert_allclose(quiet, loud, rtol=1e-10)
+
+
+def test_thirty_two_bits(network):
+    grid = frequency_grid(Observation(low_pass=0.5))
+    exact = coherency(cross_spectra(linearize(network, VALUES, dt=DT), grid))
+    with jax.enable_x64(False):
+        rounded = coherency(cross_spectra(linearize(network, VALUES, dt=DT), grid))
+        assert rounded.dtype == jnp.complex64
+    np.testing.assert_allclose(rounded, exact, atol=1e-3)
+
+
+def test_fit_finds_the_parameters_behind_a_matrix(network):
+    import optax
+
+    from fitting.optimize import Settings, fit
+
+    observation = Observation(low_pass=0.5, orthogonalize=False)
+    parameters = Parameters(
+        [Parameter("k", 2.0, 0.1, 10.0, scale="log"), Parameter("signal_speed", 8.0, 1.0, 20.0, scale="log")], network
+    )
+    blank = Target(jnp.ones((network.regions, network.regions)))
+    truth = ResponseProblem(network, parameters, blank, observation, dt=DT).respond(VALUES)[0]
+    problem = ResponseProblem(network, parameters, Target(truth), observation, dt=DT, damping=1.0)
+    result = fit(problem, optax.adam(0.1), Settings(steps=150, patience=70, tolerance=0.0), key=jax.random.key(0))
+    assert result.fitted["k"] == pytest.approx(1.2, rel=0.05)
+    assert result.fitted["signal_speed"] == pytest.approx(4.0, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("observation", "words"),
+    [
+        (Observation(log=True), "log envelopes"),
+        (Observation(low_pass=0.5), "without a low-pass only"),
+    ],
+)
+def test_what_linear_response_cannot_do_is_refused(observation, words, network):
+    with pytest.raises(InputError, match=words):
+        problem_of(network, Target(jnp.ones((network.regions, network.regions))), observation)
