@@ -99,6 +99,30 @@ def envelope_fc(gradient=False, x64=True, samples=6000, regions=94, low_pass=1.0
     return jax.jit(jax.value_and_grad(lambda x: (value(x) ** 2).sum())), (signals,)
 
 
+def response_gradient(regions=80):
+    """Value and gradient by linear response, 17 frequencies, 64 bits: k, speed and four parameters of each region."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    import jax.numpy as jnp
+
+    from fitting.network import Network
+    from fitting.objective import Objective, Target
+    from fitting.optimize import Parameter, Parameters, ResponseProblem
+    from fitting.signal import Observation
+
+    base = _network(20.0, regions)
+    network = Network(base.weights, base.lengths, node="wilson_cowan_alpha", speed_bounds=(1.0, 20.0))
+    own = {"drive": (0.6, 0.0, 1.2), "tau_E": (9.5, 5.0, 18.0), "wEE": (16.0, 10.0, 22.0), "wEI": (15.0, 8.0, 24.0)}
+    declared = [Parameter(name, *values, per_region=True) for name, values in own.items()]
+    declared += [Parameter("k", 3.0, 0.3, 30.0), Parameter("signal_speed", 8.0, 1.5, 19.0)]
+    parameters = Parameters(declared, network)
+    target = Target(jnp.asarray(-network.lengths))
+    observation = Observation(low_pass=0.2, orthogonalize_simulation=False)
+    problem = ResponseProblem(network, parameters, target, observation, Objective())
+    return jax.jit(jax.value_and_grad(lambda point: problem.loss(point)[0])), (parameters.start(),)
+
+
 CASES = {
     "network_forward": network_forward,
     "network_forward_fast": partial(network_forward, high=20.0),
@@ -111,6 +135,8 @@ CASES = {
     **{f"network_forward_{n}_regions": partial(network_forward, regions=n) for n in (20, 40, 160, 400)},
     **{f"network_gradient_{n}_regions": partial(network_gradient, regions=n) for n in (20, 40, 160, 400)},
     "network_forward_60s": partial(network_forward, duration=60_000.0),
+    "response_gradient": response_gradient,
+    **{f"response_gradient_{n}_regions": partial(response_gradient, regions=n) for n in (40, 160, 400)},
     "envelope_fc": envelope_fc,
     "envelope_fc_gradient": partial(envelope_fc, gradient=True),
     "envelope_fc_32_bits": partial(envelope_fc, x64=False),

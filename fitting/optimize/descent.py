@@ -16,6 +16,7 @@ import optax
 from fitting.errors import InputError
 from fitting.optimize.checkpoint import Checkpoints
 from fitting.optimize.problem import Problem
+from fitting.optimize.response import ResponseProblem
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class FitResult:
 
 
 def fit(
-    problem: Problem,
+    problem: Problem | ResponseProblem,
     optimizer: optax.GradientTransformation,
     settings: Settings | None = None,
     *,
@@ -120,7 +121,7 @@ def fit(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResponseProblem
     optimizer : optax.GradientTransformation
     settings : Settings, optional
     key : PRNG key
@@ -287,7 +288,7 @@ def _progress(rows, settings: Settings) -> Progress:
     )
 
 
-def _choose(problem: Problem, rows, last, start, settings: Settings, key):
+def _choose(problem: Problem | ResponseProblem, rows, last, start, settings: Settings, key):
     """The best of the average of the last points, the best step and the start, on noise new to all of them."""
     good = _finite(rows)
     if not good:
@@ -313,7 +314,7 @@ def _history(rows) -> dict[str, np.ndarray]:
     return history
 
 
-def fingerprint(problem: Problem, settings: Settings) -> dict[str, Any]:
+def fingerprint(problem: Problem | ResponseProblem, settings: Settings) -> dict[str, Any]:
     """What must agree between a checkpoint and the fit that continues from it."""
     return {
         "regions": problem.network.regions,

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.signal
 from jaxtyping import Array, Float
 
 from fitting.errors import InputError
@@ -16,6 +17,7 @@ from fitting.network import Network
 from fitting.objective import Objective, Target, Terms
 from fitting.optimize.parameters import Parameters
 from fitting.response import (
+    band_response,
     cross_spectra,
     envelope_connectivity,
     frequency_grid,
@@ -23,7 +25,7 @@ from fitting.response import (
     orthogonalized_connectivity,
     rightmost_roots,
 )
-from fitting.signal import Observation, fc_correlation
+from fitting.signal import Observation, fc_correlation, low_pass, upper_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,11 @@ class ResponseProblem:
     spread : float
         Weight of the variance over regions of per-region parameters (in the unconstrained space):
         what the data do not ask for stays alike in all regions.
+    seconds : float, optional
+        Fit the score that a simulation of this length is expected to have, instead of that of an
+        infinitely long one: weak connectivity, however right, drowns in the noise of its estimate.
+        The sampling variance of each correlation is taken as one over the effective number of
+        independent envelope samples (Bartlett's formula for low-passed noise).
     """
 
     network: Network
@@ -59,6 +66,7 @@ class ResponseProblem:
     damping: float = 8.0
     penalty: float = 0.1
     spread: float = 0.0
+    seconds: float | None = None
 
     #: A response has no noise to average and no duration.
     seeds = 1
@@ -107,6 +115,19 @@ class ResponseProblem:
             power = jnp.diagonal(cross_spectra(linear, every), axis1=1, axis2=2).real
         return fc, growth, power
 
+    @property
+    def effective_samples(self) -> float:
+        """Independent samples of an envelope in ``seconds``: ``T (integral of P)^2 / (integral of P^2)``."""
+        observation = self.observation
+        frequencies = np.linspace(0, observation.fs / 2, 200_001)
+        if observation.low_pass is None:
+            power = band_response(observation, frequencies)
+        else:
+            sos = low_pass(observation.low_pass, observation.fs, observation.order)
+            power = np.abs(scipy.signal.sosfreqz(sos, frequencies, fs=observation.fs)[1]) ** 4
+        width = 2 * power.sum() ** 2 / (power**2).sum() * (frequencies[1] - frequencies[0])
+        return float(width * (self.seconds or 0.0))
+
     def evaluate(
         self, values: Mapping[str, Any], key=None, duration: float | None = None
     ) -> tuple[Terms, Float[Array, "region region"]]:
@@ -119,7 +140,12 @@ class ResponseProblem:
         distance = jnp.zeros(())
         if power is not None and self.target.spectrum is not None:
             distance = self.objective.spectral_distance(power, self.target.spectrum)
-        loss = self.objective.fc * (1 - correlation) + self.objective.spectrum * distance
+        expected = correlation
+        if self.seconds is not None:
+            upper = upper_pairs(self.network.regions, self.target.pairs)
+            variance = jnp.var(fc[upper])
+            expected = correlation * jnp.sqrt(variance / (variance + 1 / self.effective_samples))
+        loss = self.objective.fc * (1 - expected) + self.objective.spectrum * distance
         return Terms(loss, correlation, distance), fc, growth
 
     def loss(self, point: Mapping[str, Any], key=None) -> tuple[Float[Array, ""], Terms]:

@@ -20,7 +20,7 @@ def _delayed(linear: Linear, root):
     return linear.weights * jnp.exp(-root * linear.travel)
 
 
-def rightmost_roots(linear: Linear, frequency: float, count: int = 6, steps: int = 3) -> Complex[Array, " count"]:
+def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int = 6) -> Complex[Array, " count"]:
     """Characteristic roots with the largest real parts, among those that oscillate at about ``frequency``.
 
     Candidates are the eigenvalues of the network with its delays taken at that frequency, those with
