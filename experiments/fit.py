@@ -115,6 +115,7 @@ def main(config: DictConfig) -> float:
     notes = []
     if problem.objective.spectrum > 0 and problem.target.spectrum is None:
         notes.append("The target has no spectra in model units, so the loss is connectivity alone.")
+    responded = jax.jit(response.respond)(result.fitted) if response else None
     held_out, baselines = None, structural_baselines(connectome, problem.target.fc)
     if problem.target.held_out is not None:
         share = f"{100 * config.data.held_out:g} % of the pairs, seed {config.data.split_seed}"
@@ -123,12 +124,11 @@ def main(config: DictConfig) -> float:
             "r": float(fresh.held_out.mean()),
             "sd": float(fresh.held_out.std(ddof=1)) if len(fresh.held_out) > 1 else None,
         }
-        if response:
-            fc = response.respond(result.fitted)[0]
-            held_out["response"] = float(fc_correlation(fc, problem.target.fc, problem.target.held_out))
+        if responded:
+            held_out["response"] = float(fc_correlation(responded[0], problem.target.fc, problem.target.held_out))
         held_out["baselines"] = held_out_baselines(connectome, problem.target.fc, problem.target.pairs)
-    if response:
-        slowest = float(response.respond(result.fitted)[1].max())
+    if responded:
+        slowest = float(responded[1].max())
         unstable = unstable_roots(linearize(problem.network, result.fitted, dt=problem.dt))
         notes.append(
             f"Linear response: the slowest mode decays at {-slowest:.1f} /s."

@@ -41,9 +41,13 @@ def response_information(problem: ResponseProblem, point: Mapping[str, Any]) -> 
     def pairs_of(x):
         return problem.respond(problem.parameters.values(restore(x)))[0][upper]
 
-    model, along = jax.linearize(pairs_of, flat)
-    jacobian = np.asarray(jax.lax.map(jax.jit(along), jnp.eye(len(flat), dtype=flat.dtype))).T
-    y, model = np.asarray(problem.target.fc)[upper], np.asarray(model)
+    @jax.jit
+    def model_and_jacobian(x):
+        model, along = jax.linearize(pairs_of, x)
+        return model, jax.lax.map(along, jnp.eye(len(x), dtype=x.dtype)).T
+
+    model, jacobian = map(np.asarray, model_and_jacobian(flat))
+    y = np.asarray(problem.target.fc)[upper]
     nuisance = np.stack([np.ones_like(model), model], axis=1)
     (_, slope), *_ = np.linalg.lstsq(nuisance, y, rcond=None)
     free = max(1, len(y) - 2 - len(flat))

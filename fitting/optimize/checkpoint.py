@@ -34,8 +34,17 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 
+    def refuse_used(self):
+        """Refuse a folder that already holds a fit, which would be mixed up with this one."""
+        if self.folder.is_dir() and self._open().latest_step() is not None:
+            raise InputError(
+                f"{self.folder} already holds a fit; continue it (resume=true), or choose another folder for this one"
+            )
+
     def save(self, point, memory, rows):
         """Save the state after the last of ``rows``."""
+        if self._open().latest_step() == len(rows):
+            return
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((point, memory))]
         state = {"leaves": {str(i): leaf for i, leaf in enumerate(leaves)}, "rows": _pack(rows)}
         self._open().save(

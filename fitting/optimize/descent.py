@@ -18,6 +18,9 @@ from fitting.optimize.checkpoint import Checkpoints
 from fitting.optimize.problem import Problem
 from fitting.optimize.response import ResponseProblem
 
+#: Least seconds between two checkpoints.
+SAVE_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -131,7 +134,7 @@ def fit(
     on_compiled : callable, optional
         Called once with the seconds that compiling took and the bytes that a step needs.
     checkpoints : Path, optional
-        Folder in which each step is saved.
+        Folder in which steps are saved, at most one a second, and the last.
     resume : bool
         Continue from the last saved step. The steps are the same, and the numbers too, bit for bit,
         as long as the processor's threads add in the same order.
@@ -174,6 +177,9 @@ def fit(
         if store is None:
             raise InputError("to resume, name the folder that holds the checkpoints")
         point, memory, rows = store.load(point, memory)
+    elif store:
+        store.refuse_used()
+    saved = time.perf_counter()
     began = time.perf_counter()
     compiled = jax.jit(advance).lower(point, memory, step_key).compile()
     compile_seconds = time.perf_counter() - began
@@ -201,6 +207,8 @@ def fit(
             moved, new_memory, terms, norm, finite = jax.block_until_ready(compiled(point, memory, here))
         except KeyboardInterrupt:
             interrupted = True
+            if store and rows:
+                store.save(point, memory, rows)
             continue
         rows.append(
             {
@@ -219,8 +227,10 @@ def fit(
         if not rows[-1]["finite"] and good:
             # Halfway back to where the loss was last finite.
             point = {name: (point[name] + good[-1]["point"][name]) / 2 for name in point}
-        if store:
+        # Quick steps are not worth saving one by one: what a kill loses is computed again, to the same bits.
+        if store and (time.perf_counter() - saved > SAVE_SECONDS or len(rows) == settings.steps):
             store.save(point, memory, rows)
+            saved = time.perf_counter()
         if on_step:
             on_step(_progress(rows, settings))
     else:

@@ -108,7 +108,9 @@ class ResponseProblem:
         # A steady state that was not found has no response.
         scale = jnp.abs(linear.steady).max() / self.dt
         fc = jnp.where(linear.residual < 1e4 * jnp.finfo(fc.dtype).eps * scale, fc, jnp.nan)
-        growth = rightmost_roots(linear, float(np.mean(self.observation.band))).real
+        # Modes that oscillate in the band, and modes that do not oscillate: nodes may have two steady states.
+        centre = float(np.mean(self.observation.band))
+        growth = jnp.concatenate([rightmost_roots(linear, f).real for f in (centre, 0.0)])
         power = None
         if self.objective.sees_spectra(self.target):
             every = self.objective.frequencies(self.observation.fs)
