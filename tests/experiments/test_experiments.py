@@ -208,3 +208,20 @@ def test_readmes_example_runs(capsys, float32):
     code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
     assert capsys.readouterr().out.startswith("(Array(")
+
+
+def test_a_fit_by_linear_response(tmp_path):
+    done = run(
+        "fit.py", "experiment=debug", "solver=response", "data.held_out=0.3", f"hydra.run.dir={tmp_path}",
+        "evaluation.fresh_seeds=2", "evaluation.initial_seeds=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    held_out = summary["fc_correlation"]["held_out"]
+    assert held_out["split"].startswith("30 %")
+    assert {"r", "response", "baselines"} <= set(held_out)
+    assert set(held_out["baselines"]) == {"region_effects", "rank_one", "region_effects_and_geometry"}
+    assert any("inear response" in note for note in summary["notes"])
+    again = run("fit.py", "experiment=debug", "solver=response", f"hydra.run.dir={tmp_path}")
+    assert again.returncode == 2
+    assert "already holds a fit" in again.stderr
