@@ -48,7 +48,10 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
     at = jnp.asarray(2j * np.pi * frequency / 1000)
     values, vectors = jnp.linalg.eig(fixed.operator(_delayed(fixed, at)))
     # Of each conjugate pair the one on the side of the frequency; delays were taken for that one.
-    order = jnp.argsort(jnp.where(values.imag >= -1e-9, -values.real, jnp.inf))[:count]
+    # At zero frequency, those that do not oscillate; where there are too few, a root far to the left.
+    tiny = 1e-9 * jnp.abs(values)
+    eligible = jnp.abs(values.imag) <= tiny if frequency == 0 else values.imag >= -tiny
+    order = jnp.argsort(jnp.where(eligible, -values.real, jnp.inf))[:count]
 
     def difference(parts, root):
         identity = jnp.eye(parts.entry.size, dtype=root.dtype)
@@ -77,7 +80,8 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
         return root - (left @ difference(linear, root) @ right) / (left @ slope(fixed, root) @ right)
 
     # One root at a time: XLA's batches of LAPACK calls, side by side, can wait for each other for ever.
-    return 1000 * lax.map(lambda x: refine(*x), (values[order], vectors.T[order]))
+    roots = lax.map(lambda x: refine(*x), (values[order], vectors.T[order]))
+    return 1000 * jnp.where(eligible[order], roots, -1e3)
 
 
 def unstable_roots(linear: Linear, right_of: float = 0.0) -> int:
