@@ -32,17 +32,9 @@ def structural_baselines(connectome: xr.Dataset, fc) -> dict[str, float]:
     >>> round(structural_baselines(c, c.weights.values)["structural_weights"], 3)
     1.0
     """
-    weights = np.asarray(connectome.weights.values, float)
-    lengths = np.asarray(connectome.lengths.values, float)
     fc = np.asarray(fc, float)
-    if fc.shape != weights.shape:
-        raise InputError(f"the connectivity is {fc.shape} and the connectome {weights.shape}")
-    upper = np.triu_indices(len(fc), 1)
-    y = fc[upper]
-    weights = ((weights + weights.T) / 2)[upper]
-    lengths = ((lengths + lengths.T) / 2)[upper]
-    smallest = weights[weights > 0].min() if (weights > 0).any() else 1.0
-    log = np.log(np.maximum(weights, smallest))
+    y = fc[np.triu_indices(len(fc), 1)]
+    weights, log, lengths = _geometry(connectome, fc)
     design = np.stack([np.ones_like(y), weights, log, lengths], axis=1)
     predicted = design @ np.linalg.lstsq(design, y, rcond=None)[0]
     return {
@@ -91,19 +83,14 @@ def held_out_baselines(connectome: xr.Dataset, fc, seen) -> dict[str, float]:
     >>> held_out_baselines(c, -c.lengths.values, seen)["region_effects_and_geometry"] > 0.99
     True
     """
-    weights = np.asarray(connectome.weights.values, float)
-    lengths = np.asarray(connectome.lengths.values, float)
     fc, seen = np.asarray(fc, float), np.asarray(seen, bool)
-    if fc.shape != weights.shape or seen.shape != fc.shape:
-        raise InputError(f"connectivity {fc.shape}, choice of pairs {seen.shape} and connectome {weights.shape} differ")
+    if seen.shape != fc.shape:
+        raise InputError(f"the choice of pairs is {seen.shape}, the connectivity {fc.shape}")
+    geometry = np.stack(_geometry(connectome, fc), axis=1)
     rows, columns = np.triu_indices(len(fc), 1)
     y, train = fc[rows, columns], seen[rows, columns]
-    weights = ((weights + weights.T) / 2)[rows, columns]
-    lengths = ((lengths + lengths.T) / 2)[rows, columns]
-    smallest = weights[weights > 0].min() if (weights > 0).any() else 1.0
     effects = np.zeros((len(y), len(fc)))
     effects[np.arange(len(y)), rows] = effects[np.arange(len(y)), columns] = 1.0
-    geometry = np.stack([weights, np.log(np.maximum(weights, smallest)), lengths], axis=1)
 
     def score(design):
         predicted = design @ np.linalg.lstsq(design[train], y[train], rcond=None)[0]
@@ -114,6 +101,18 @@ def held_out_baselines(connectome: xr.Dataset, fc, seen) -> dict[str, float]:
         "rank_one": _r(_rank_one(y, train, rows, columns, len(fc))[~train], y[~train]),
         "region_effects_and_geometry": score(np.concatenate([effects, geometry], axis=1)),
     }
+
+
+def _geometry(connectome: xr.Dataset, fc):
+    """Weights, their logarithm and lengths of every pair of the upper triangle, both directions averaged."""
+    weights = np.asarray(connectome.weights.values, float)
+    lengths = np.asarray(connectome.lengths.values, float)
+    if fc.shape != weights.shape:
+        raise InputError(f"the connectivity is {fc.shape} and the connectome {weights.shape}")
+    upper = np.triu_indices(len(fc), 1)
+    weights, lengths = ((x + x.T)[upper] / 2 for x in (weights, lengths))
+    smallest = weights[weights > 0].min() if (weights > 0).any() else 1.0
+    return weights, np.log(np.maximum(weights, smallest)), lengths
 
 
 def _rank_one(y, train, rows, columns, regions, steps: int = 200):

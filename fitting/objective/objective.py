@@ -34,6 +34,14 @@ class Target(NamedTuple):
     seconds: float = float("inf")
     pairs: Bool[np.ndarray, "region region"] | None = None
 
+    def check_regions(self, regions: int):
+        """Refuse a target whose regions cannot be those of a network."""
+        if self.fc.shape != (regions, regions):
+            raise InputError(
+                f"the target has {self.fc.shape[0]} regions and the network {regions}; "
+                f"match them by label first (fitting.data.match)"
+            )
+
     def split(self, fraction: float, seed: int) -> Target:
         """The same target, of which a fit sees a random ``fraction`` of the pairs; the others are held out."""
         if not 0 < fraction < 1:

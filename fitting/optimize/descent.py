@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -338,7 +339,10 @@ def fingerprint(problem: Problem | ResponseProblem, settings: Settings) -> dict[
         },
         # Six digits: threads that add in another order change the last ones from process to process.
         "target": float(f"{np.abs(np.asarray(problem.target.fc, float)).sum():.5e}"),
+        "pairs": None if problem.target.pairs is None else zlib.crc32(np.packbits(problem.target.pairs).tobytes()),
         "observation": str(problem.observation),
+        "objective": str(problem.objective),
+        "response": problem.settings if isinstance(problem, ResponseProblem) else None,
         "fresh_noise": settings.fresh_noise,
         "x64": jnp.result_type(float) == jnp.float64,
     }

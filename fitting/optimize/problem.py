@@ -55,11 +55,7 @@ class Problem:
         steps_of(self.duration, self.dt)
         if self.seeds < 1:
             raise InputError(f"at least one noise seed is needed; got {self.seeds}")
-        if self.target.fc.shape != (self.network.regions, self.network.regions):
-            raise InputError(
-                f"the target has {self.target.fc.shape[0]} regions and the network {self.network.regions}; "
-                f"match them by label first (fitting.data.match)"
-            )
+        self.target.check_regions(self.network.regions)
         kept = self.duration / 1000 - self.observation.transient
         needed = 2 * self.observation.trim + 2
         if kept < needed:

@@ -75,27 +75,22 @@ class ResponseProblem:
     def __post_init__(self):
         if self.frequencies < 2:
             raise InputError(f"at least 2 frequencies are needed; got {self.frequencies}")
-        if self.target.fc.shape != (self.network.regions, self.network.regions):
-            raise InputError(
-                f"the target has {self.target.fc.shape[0]} regions and the network {self.network.regions}; "
-                f"match them by label first (fitting.data.match)"
-            )
+        self.target.check_regions(self.network.regions)
         if self.observation.log or self.observation.absolute or self.observation.envelope_fs is not None:
             raise InputError(
                 "linear response knows neither log envelopes, absolute correlations nor resampled envelopes; "
                 "use solver=simulate"
             )
-        if self.orthogonalize and self.observation.low_pass is not None:
+        if self.observation.orthogonalizes_simulation and self.observation.low_pass is not None:
             raise InputError(
                 "linear response of orthogonalised envelopes is known without a low-pass only; set "
                 "observation.low_pass or observation.orthogonalize_simulation to null or false"
             )
 
     @property
-    def orthogonalize(self) -> bool:
-        """Whether the model's envelopes are orthogonalised."""
-        simulated = self.observation.orthogonalize_simulation
-        return bool(self.observation.orthogonalize if simulated is None else simulated)
+    def settings(self) -> list[float | None]:
+        """What decides the loss beside target, network and observation; a resumed fit must have the same."""
+        return [self.frequencies, self.damping, self.penalty, self.spread, self.seconds]
 
     def respond(
         self, values: Mapping[str, Any]
@@ -103,11 +98,11 @@ class ResponseProblem:
         """Connectivity, growth rates of the slowest modes (1/s), and power where the loss sees spectra."""
         grid = frequency_grid(self.observation, self.frequencies)
         linear = linearize(self.network, values, dt=self.dt)
-        connect = orthogonalized_connectivity if self.orthogonalize else envelope_connectivity
+        connect = orthogonalized_connectivity if self.observation.orthogonalizes_simulation else envelope_connectivity
         fc = connect(cross_spectra(linear, grid), grid, self.observation)
         # A steady state that was not found has no response.
         scale = jnp.abs(linear.steady).max() / self.dt
-        fc = jnp.where(linear.residual < 1e4 * jnp.finfo(fc.dtype).eps * scale, fc, jnp.nan)
+        fc = jnp.where(linear.residual <= 1e4 * jnp.finfo(fc.dtype).eps * scale, fc, jnp.nan)
         # Modes that oscillate in the band, and modes that do not oscillate: nodes may have two steady states.
         centre = float(np.mean(self.observation.band))
         growth = jnp.concatenate([rightmost_roots(linear, f).real for f in (centre, 0.0)])

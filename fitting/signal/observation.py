@@ -121,8 +121,12 @@ class Observation:
 
     def simulated_fc(self, x: Float[Array, "time region"]) -> Float[Array, "region region"]:
         """Envelope connectivity of a simulation without its transient, already at this observation's rate."""
-        simulated = self.orthogonalize_simulation
-        return self._fc(x, self.orthogonalize if simulated is None else simulated)
+        return self._fc(x, self.orthogonalizes_simulation)
+
+    @property
+    def orthogonalizes_simulation(self) -> bool | str:
+        """What is done to simulations: their own choice, or the recording's."""
+        return self.orthogonalize if self.orthogonalize_simulation is None else self.orthogonalize_simulation
 
     def _fc(self, x, orthogonalize: bool | str):
         return envelope_fc(
@@ -152,9 +156,8 @@ class Observation:
     def __str__(self):
         low, high = self.band
         parts = [f"{self.fs:g} Hz", f"band {low:g}-{high:g} Hz (Butterworth {self.order}, zero phase)"]
-        simulated = self.orthogonalize if self.orthogonalize_simulation is None else self.orthogonalize_simulation
         how = {True: "orthogonalised", "pairwise": "orthogonalised", "symmetric": "orthogonalised symmetrically"}
-        ours, theirs = how.get(self.orthogonalize, "not"), how.get(simulated, "not")
+        ours, theirs = how.get(self.orthogonalize, "not"), how.get(self.orthogonalizes_simulation, "not")
         if ours == theirs:
             kind = "envelopes" if ours == "not" else f"{ours} envelopes"
         elif ours == "not":

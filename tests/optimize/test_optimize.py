@@ -1,6 +1,7 @@
 """Parameters, the whole chain's gradient, and the fit loop: finding, surviving, stopping, resuming."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -241,3 +242,14 @@ def test_problem_simulates_what_simulate_does(problem):
     values = problem.parameters.values(problem.parameters.start())
     direct = simulate(problem.network, values, duration=6000.0, dt=0.5, key=jax.random.key(3)).rates
     np.testing.assert_array_equal(problem.simulate(values, jax.random.key(3)), direct)
+
+
+def test_a_fit_of_other_pairs_is_not_resumed(problem, tmp_path):
+    """The pairs of a checkpoint's fit would leak into what the resumed fit calls held out."""
+    settings, key = Settings(steps=1), jax.random.key(2)
+    split = [replace(problem, target=problem.target.split(0.7, seed)) for seed in (0, 1)]
+    fit(split[0], optax.adam(0.2), settings, key=key, checkpoints=tmp_path / "c")
+    with pytest.raises(InputError, match="pairs"):
+        fit(split[1], optax.adam(0.2), settings, key=key, checkpoints=tmp_path / "c", resume=True)
+    with pytest.raises(InputError, match="already holds a fit"):
+        fit(split[0], optax.adam(0.2), settings, key=key, checkpoints=tmp_path / "c")

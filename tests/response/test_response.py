@@ -234,3 +234,12 @@ def test_fit_finds_the_parameters_behind_a_matrix(network):
 def test_what_linear_response_cannot_do_is_refused(observation, words, network):
     with pytest.raises(InputError, match=words):
         problem_of(network, Target(jnp.ones((network.regions, network.regions))), observation)
+
+
+@pytest.mark.parametrize("node", ["hopf", "stuart_landau"])
+def test_a_steady_state_at_zero_has_a_response(node, directed):
+    network = Network(*directed, node=node, coupling="additive", speed_bounds=(1.0, 20.0), parameters={"k": 0.001})
+    parameters = Parameters([Parameter("k", 0.001, 1e-5, 0.01, scale="log")], network)
+    observation = Observation(low_pass=0.5, orthogonalize=False)
+    problem = ResponseProblem(network, parameters, Target(jnp.ones((6, 6))), observation, dt=DT)
+    assert np.isfinite(np.asarray(problem.respond({"k": 0.001})[0])).all()
