@@ -8,7 +8,10 @@ def sigmoid(x):
 
 
 def simulate(weights, lengths, speed, dt, steps, parameters, normal=None, nearest=False):
-    """Rates of E after each step, (steps, regions). ``parameters`` holds one list of regions per name."""
+    """Rates of E after each step, (steps, regions). ``parameters`` holds one list of regions per name.
+
+    The noise is white unless there is a ``tau_noise``.
+    """
     n = len(weights)
     p = {name: np.broadcast_to(value, (n,)) for name, value in parameters.items()}
     e, i = np.zeros(n), np.zeros(n)
@@ -25,6 +28,9 @@ def simulate(weights, lengths, speed, dt, steps, parameters, normal=None, neares
         if normal is not None:
             for port in range(2):
                 for r in range(n):
+                    if "tau_noise" not in p:
+                        noise[port, r] = p["sigma"][r] * normal[step, port, r] / np.sqrt(dt)
+                        continue
                     decay = np.exp(-dt / p["tau_noise"][r])
                     spread = p["sigma"][r] * np.sqrt((1 - decay**2) / 2)
                     noise[port, r] = decay * noise[port, r] + spread * normal[step, port, r]

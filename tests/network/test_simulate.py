@@ -17,7 +17,8 @@ DT = 0.25
 
 @pytest.mark.parametrize("interpolation", ["linear", "nearest"])
 @pytest.mark.parametrize("speed", [1.7, 6.3])
-def test_is_the_numpy_oracle(interpolation, speed, directed, rng):
+@pytest.mark.parametrize("noise", ["ornstein_uhlenbeck", "white"])
+def test_is_the_numpy_oracle(interpolation, speed, noise, directed, rng):
     """Directed weights, fractional delays, per-region parameters, noise fed in: equal to rounding."""
     weights, lengths = directed
     steps, n = 240, len(weights)
@@ -28,10 +29,11 @@ def test_is_the_numpy_oracle(interpolation, speed, directed, rng):
         "sigma": rng.uniform(0.1, 0.4, n),
         "tau_E": rng.uniform(8, 11, n),
     }
+    process = {"tau_noise": 10.0} if noise == "ornstein_uhlenbeck" else {}
     expected = oracle(
-        weights, lengths, speed, DT, steps, {**ALPHA, **own, "tau_noise": 10.0}, normal, interpolation == "nearest"
+        weights, lengths, speed, DT, steps, {**ALPHA, **own, **process}, normal, interpolation == "nearest"
     )
-    network = Network(weights, lengths, speed_bounds=(1.0, 8.0), interpolation=interpolation)
+    network = Network(weights, lengths, speed_bounds=(1.0, 8.0), interpolation=interpolation, noise=noise)
     run = simulate(network, {**own, "signal_speed": speed}, duration=steps * DT, dt=DT, noise=jnp.asarray(normal))
     assert np.ptp(expected) > 0.01
     np.testing.assert_allclose(run.rates, expected, atol=1e-12)
