@@ -22,6 +22,7 @@ from fitting.evaluate import (
     fresh_seeds,
     held_out_baselines,
     identifiability,
+    profile_likelihood,
     response_information,
     structural_baselines,
 )
@@ -100,8 +101,18 @@ def main(config: DictConfig) -> float:
         start = fresh_seeds(
             problem, first.initial, initial_key, initial, duration, lambda n: bar.update(task, completed=seeds + n)
         )
-        identified = {}
-        if response:
+        identified, profiles = {}, {}
+        if response and evaluation.profile_points:
+            task = bar.add_task("profile likelihood", total=None, info="")
+            profiles = profile_likelihood(
+                response,
+                response.parameters.point(result.fitted),
+                points=evaluation.profile_points,
+                steps=evaluation.profile_steps,
+                on_fit=lambda n, total: bar.update(task, completed=n, total=total),
+            )
+            identified = {name: profile.identifiability for name, profile in profiles.items()}
+        elif response:
             identified = response_information(response, response.parameters.point(result.fitted))
         elif evaluation.identifiability_seeds:
             task = bar.add_task("identifiability", total=None, info="")
@@ -150,7 +161,7 @@ def main(config: DictConfig) -> float:
         time.perf_counter() - began,
         held_out,
     )
-    data = to_dataset(result, problem.target, fresh, labels, problem.observation.fs, dropped)
+    data = to_dataset(result, problem.target, fresh, labels, problem.observation.fs, dropped, profiles)
     data = data.assign(lengths=(("region", "other"), connectome.lengths.values, {"units": "mm"}))
     for p in problem.parameters.free:
         if p.per_region:

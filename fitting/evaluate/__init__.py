@@ -2,15 +2,18 @@
 
 from fitting.evaluate.baselines import held_out_baselines, structural_baselines
 from fitting.evaluate.identifiability import Identifiability, identifiability
-from fitting.evaluate.information import response_information
+from fitting.evaluate.information import DEVIANCE_95, Profile, profile_likelihood, response_information
 from fitting.evaluate.seeds import SeedScores, fresh_seeds
 
 __all__ = [
+    "DEVIANCE_95",
     "Identifiability",
+    "Profile",
     "SeedScores",
     "fresh_seeds",
     "held_out_baselines",
     "identifiability",
+    "profile_likelihood",
     "response_information",
     "structural_baselines",
 ]

@@ -81,11 +81,6 @@ class ResponseProblem:
                 "linear response knows neither log envelopes, absolute correlations nor resampled envelopes; "
                 "use solver=simulate"
             )
-        if self.observation.orthogonalizes_simulation and self.observation.low_pass is not None:
-            raise InputError(
-                "linear response of orthogonalised envelopes is known without a low-pass only; set "
-                "observation.low_pass or observation.orthogonalize_simulation to null or false"
-            )
 
     @property
     def settings(self) -> list[float | None]:
@@ -148,7 +143,7 @@ class ResponseProblem:
     def loss(self, point: Mapping[str, Any], key=None) -> tuple[Float[Array, ""], Terms]:
         """Loss at an unconstrained point."""
         terms, _, growth = self._compare(self.parameters.values(point))
-        unstable = jax.nn.softplus(growth + self.damping).sum()
+        unstable = jax.nn.softplus(4 * (growth + self.damping)).sum() / 4
         spread = sum(jnp.var(point[p.name]) for p in self.parameters.free if p.per_region)
         loss = terms.loss + self.penalty * unstable + self.spread * spread
         return loss, terms._replace(loss=loss)

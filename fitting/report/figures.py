@@ -221,3 +221,30 @@ def residuals(target, fitted, lengths, labels) -> Figure:
         right.set_title("mean residual by lobe")
         figure.colorbar(image, ax=right, shrink=0.8)
     return figure
+
+
+def profiles(curves: Mapping[str, Any], fitted: Mapping[str, float], level: float) -> Figure:
+    """Profile likelihood of each parameter: its deviance along the parameter, and the level of the 95 % interval.
+
+    Parameters
+    ----------
+    curves : mapping
+        One DataArray of deviances per parameter, over a coordinate of the parameter's values.
+    fitted : mapping
+        Fitted value by parameter.
+    level : float
+    """
+    with mpl.rc_context(STYLE):
+        figure = _figure(max(3.4, 2.3 * len(curves)), 2.4)
+        axes = np.ravel(figure.subplots(1, len(curves), sharey=True))
+        for ax, (name, curve) in zip(axes, curves.items(), strict=True):
+            coordinate = curve[curve.dims[0]]
+            ax.plot(coordinate, curve, "o-", ms=3, color=BLUE)
+            ax.axhline(level, color="black", lw=0.8, ls="--")
+            ax.axvline(fitted[name], color=ORANGE, lw=1)
+            unit = coordinate.attrs.get("units", "1")
+            ax.set_xlabel(name.replace("_", " ") + (f" ({unit})" if unit != "1" else ""))
+            ax.set_ylim(-0.3, 5 * level)
+        axes[0].set_ylabel("deviance")
+        axes[0].text(0.02, level + 0.3, "95 %", fontsize=7, transform=axes[0].get_yaxis_transform())
+    return figure

@@ -16,7 +16,7 @@ import xarray as xr
 from rich.console import Console, Group
 from rich.table import Table
 
-from fitting.evaluate import Identifiability, SeedScores
+from fitting.evaluate import DEVIANCE_95, Identifiability, Profile, SeedScores
 from fitting.objective import Target
 from fitting.optimize import FitResult, Parameters
 from fitting.report import figures
@@ -125,9 +125,15 @@ def _without_nan(value):
 
 
 def to_dataset(
-    result: FitResult, target: Target, fresh: SeedScores, labels: Sequence[str], fs: float, dropped: Sequence[str] = ()
+    result: FitResult,
+    target: Target,
+    fresh: SeedScores,
+    labels: Sequence[str],
+    fs: float,
+    dropped: Sequence[str] = (),
+    profiles: Mapping[str, Profile] | None = None,
 ) -> xr.Dataset:
-    """Target and fitted connectivity, traces of the fitted model, and the history of the fit.
+    """Target and fitted connectivity, traces of the fitted model, the history of the fit, and profile likelihoods.
 
     Parameters
     ----------
@@ -139,6 +145,8 @@ def to_dataset(
         Rate of the traces in Hz.
     dropped : sequence of str
         Regions of the data that the connectome does not have.
+    profiles : mapping, optional
+        By parameter, see :func:`fitting.evaluate.profile_likelihood`.
 
     Returns
     -------
@@ -154,13 +162,18 @@ def to_dataset(
     for name, values in result.history.items():
         values = values.astype(np.int8) if values.dtype == bool else values
         data[f"history_{name}"] = (("step", "region") if values.ndim == 2 else ("step",), values)
+    coords: dict[str, Any] = {
+        "region": list(labels),
+        "other": list(labels),
+        "time": ("time", np.arange(len(fresh.signals)) / fs, {"units": "s"}),
+    }
+    for name, profile in (profiles or {}).items():
+        coords[f"profile_{name}"] = (f"profile_{name}", profile.values, {"units": profile.unit})
+        data[f"deviance_{name}"] = ((f"profile_{name}",), profile.deviance)
+        data[f"profile_fc_correlation_{name}"] = ((f"profile_{name}",), profile.fc_correlation)
     return xr.Dataset(
         data,
-        coords={
-            "region": list(labels),
-            "other": list(labels),
-            "time": ("time", np.arange(len(fresh.signals)) / fs, {"units": "s"}),
-        },
+        coords=coords,
         attrs={"dropped_regions": ", ".join(dropped), "status": result.status},
     )
 
@@ -245,6 +258,12 @@ def draw(summary: Mapping[str, Any], data: xr.Dataset, folder: Path) -> list[Pat
     if history:
         drawn["convergence"] = figures.convergence(history)
     maps = {name: data[name] for name in map(str, data.data_vars) if name.startswith("fitted_") and name != "fitted_fc"}
+    curves = {
+        str(name).removeprefix("deviance_"): data[name] for name in data.data_vars if str(name).startswith("deviance_")
+    }
+    if curves:
+        values = {name: summary["parameters"][name]["fitted"] for name in curves}
+        drawn["profiles"] = figures.profiles(curves, values, DEVIANCE_95)
     if maps:
         drawn["regional_parameters"] = figures.regional(maps, labels)
     if "lengths" in data:

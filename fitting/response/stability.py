@@ -15,12 +15,15 @@ from jaxtyping import Array, Complex
 
 from fitting.response.linear import Linear
 
+#: Stands for a root that is not there (1/ms): so far to the left that no mode decays faster.
+FAR = -1e3
+
 
 def _delayed(linear: Linear, root):
     return linear.weights * jnp.exp(-root * linear.travel)
 
 
-def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int = 6) -> Complex[Array, " count"]:
+def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int = 30) -> Complex[Array, " count"]:
     """Characteristic roots with the largest real parts, among those that oscillate at about ``frequency``.
 
     Candidates are the eigenvalues of the network with its delays taken at that frequency, those with
@@ -36,19 +39,20 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
     count : int
         Roots to return.
     steps : int
-        Refinements.
+        Refinements at most.
 
     Returns
     -------
     complex array (count,)
-        Roots in 1/s: real part the growth rate, imaginary part the angular frequency.
+        Roots in 1/s: real part the growth rate, imaginary part the angular frequency. In the place of
+        a candidate from which Newton's method has found no root, or one found before, stands -1e6.
     """
     dt = linear.dt
     fixed = jax.tree.map(lax.stop_gradient, linear)
     at = jnp.asarray(2j * np.pi * frequency / 1000)
     values, vectors = jnp.linalg.eig(fixed.operator(_delayed(fixed, at)))
     # Of each conjugate pair the one on the side of the frequency; delays were taken for that one.
-    # At zero frequency, those that do not oscillate; where there are too few, a root far to the left.
+    # At zero frequency, those that do not oscillate; where there are too few, one far to the left.
     tiny = 1e-9 * jnp.abs(values)
     eligible = jnp.abs(values.imag) <= tiny if frequency == 0 else values.imag >= -tiny
     order = jnp.argsort(jnp.where(eligible, -values.real, jnp.inf))[:count]
@@ -62,26 +66,41 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
         derivative = parts._replace(local=jnp.zeros_like(parts.local))
         return jnp.exp(root * dt) * identity + derivative.operator(parts.travel * _delayed(parts, root))
 
+    # Newton's method squares errors: a move this small leaves none.
+    tolerance = jnp.sqrt(jnp.finfo(linear.local.dtype).eps)
+
     def refine(value, right):
         root = jnp.log1p(value * dt) / dt
 
-        def again(carry, _):
-            root, right, left = carry
+        def going(carry):
+            *_, move, taken = carry
+            return (move > tolerance) & (taken < steps)
+
+        def again(carry):
+            root, right, left, _, taken = carry
             matrix, by_root = difference(fixed, root), slope(fixed, root)
             factors = jax.scipy.linalg.lu_factor(matrix + jnp.eye(len(matrix)) * 1e-12)
             right = jax.scipy.linalg.lu_solve(factors, by_root @ right)
             left = jax.scipy.linalg.lu_solve(factors, by_root.T @ left, trans=1)
             right, left = right / jnp.linalg.norm(right), left / jnp.linalg.norm(left)
-            root = root - (left @ matrix @ right) / (left @ by_root @ right)
-            return (root, right, left), None
+            move = (left @ matrix @ right) / (left @ by_root @ right)
+            return root - move, right, left, jnp.abs(move) / (jnp.abs(root) + 1e-3), taken + 1
 
-        (root, right, left), _ = lax.scan(again, (root, right, jnp.conj(right)), None, length=steps)
+        first = (root, right, jnp.conj(right), jnp.asarray(jnp.inf, linear.local.dtype), 0)
+        root, right, left, move, _ = lax.while_loop(going, again, first)
+        # NaN is not found either.
+        found = move <= tolerance
+        root, right, left = (jnp.where(found, x, y) for x, y in ((root, 0.0), (right, 1.0), (left, 1.0)))
         # At the root this subtracts zero, and carries the derivative by the network.
-        return root - (left @ difference(linear, root) @ right) / (left @ slope(fixed, root) @ right)
+        root = root - (left @ difference(linear, root) @ right) / (left @ slope(fixed, root) @ right)
+        return jnp.where(found, root, FAR)
 
     # One root at a time: XLA's batches of LAPACK calls, side by side, can wait for each other for ever.
     roots = lax.map(lambda x: refine(*x), (values[order], vectors.T[order]))
-    return 1000 * jnp.where(eligible[order], roots, -1e3)
+    # Two candidates may lead to one root: it counts once.
+    same = jnp.abs(roots[:, None] - roots) < 1e-3 * jnp.abs(roots)
+    again = (same & (jnp.arange(count) < jnp.arange(count)[:, None])).any(1)
+    return 1000 * jnp.where(eligible[order] & ~again, roots, FAR)
 
 
 def unstable_roots(linear: Linear, right_of: float = 0.0) -> int:

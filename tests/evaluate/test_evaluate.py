@@ -1,5 +1,7 @@
 """Baselines against independent arithmetic; identifiability on losses whose answer is known."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +9,18 @@ import pytest
 
 from fitting import InputError
 from fitting.data import hcp_aal2, match, read_fc
-from fitting.evaluate import held_out_baselines, identifiability, response_information, structural_baselines
+from fitting.evaluate import (
+    held_out_baselines,
+    identifiability,
+    profile_likelihood,
+    response_information,
+    structural_baselines,
+)
+from fitting.evaluate.information import _dyadic_variance
 from fitting.network import Network
 from fitting.objective import Target, Terms
 from fitting.optimize import Parameter, Parameters, ResponseProblem
-from fitting.signal import Observation
+from fitting.signal import Observation, fc_correlation
 
 
 def test_baselines_on_the_real_matrix(meg_fc_path):
@@ -137,3 +146,87 @@ def test_information_tells_a_visible_parameter_from_an_invisible_one(directed):
     assert found["k"].identifiable
     assert found["k"].interval[0] < 3.0 < found["k"].interval[1]
     assert not found["sigma"].identifiable
+
+
+@pytest.fixture(scope="module")
+def noisy_problem():
+    """Six regions, whose matrix is the response at k 3 and 8 m/s plus noise on every pair."""
+    rng = np.random.default_rng(3)
+    weights = rng.uniform(0, 1, (6, 6)) * (1 - np.eye(6))
+    lengths = rng.uniform(20, 150, (6, 6))
+    network = Network(weights, lengths, drive=0.7, speed_bounds=(1.0, 20.0))
+    parameters = Parameters(
+        [
+            Parameter("k", 2.0, 0.3, 30.0, scale="log"),
+            Parameter("signal_speed", 5.0, 1.5, 20.0, unit="m/s", scale="log"),
+            Parameter("sigma", 0.02, 0.001, 0.1, scale="log"),
+        ],
+        network,
+    )
+    observation = Observation(low_pass=0.5, orthogonalize=False)
+    truth = {"k": 3.0, "signal_speed": 8.0, "sigma": 0.02}
+    fc = ResponseProblem(network, parameters, Target(jnp.ones((6, 6))), observation).respond(truth)[0]
+    noise = 0.05 * float(fc.std()) * rng.standard_normal((6, 6))
+    problem = ResponseProblem(network, parameters, Target(fc + noise + noise.T), observation)
+    return problem, parameters.point(truth), truth
+
+
+def test_profiles_are_the_best_of_a_dense_grid(noisy_problem):
+    """With one other parameter that matters, the fit anew can be found by trying all its values."""
+    problem, point, truth = noisy_problem
+    # Not penalised: the grid below knows of correlations only.
+    found = profile_likelihood(dataclasses.replace(problem, penalty=0.0), point, points=5)
+    assert list(found) == ["k", "signal_speed", "sigma"]
+
+    @jax.jit
+    def best_of(k, speeds):
+        responded = jax.lax.map(lambda v: problem.respond(truth | {"k": k, "signal_speed": v})[0], speeds)
+        return jnp.nanmax(jax.vmap(lambda fc: fc_correlation(fc, problem.target.fc))(responded))
+
+    k = found["k"]
+    speeds = jnp.geomspace(1.51, 19.9, 400)
+    for value, got in zip(k.values, k.fc_correlation, strict=True):
+        assert got == pytest.approx(float(best_of(value, speeds)), abs=2e-4)
+    for name, lowest in (("k", 0.3), ("signal_speed", 1.5)):
+        low, high = found[name].identifiability.interval
+        assert 1.1 * lowest < low < truth[name] < high
+        assert found[name].deviance.min() == 0
+    # Connectivity does not see the noise: flat, to the bounds.
+    assert found["sigma"].deviance.max() < 1e-3
+    assert found["sigma"].identifiability.interval == pytest.approx((0.001, 0.1), rel=1e-3)
+    assert not found["sigma"].identifiability.identifiable
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"names": ["K"]}, "choose from k, signal_speed, sigma"), ({"points": 2}, "at least 3 points")],
+)
+def test_profiles_of_nothing_are_refused(settings, words, noisy_problem):
+    with pytest.raises(InputError, match=words):
+        profile_likelihood(*noisy_problem[:2], **settings)
+
+
+def test_scatter_counts_what_pairs_share():
+    """Least squares with errors u_i + u_j: the dyadic standard deviation is the true one, the independent is not.
+
+    500 draws: standard error of a standard deviation 3 %.
+    """
+    rng = np.random.default_rng(0)
+    regions = 60
+    rows, columns = np.triu_indices(regions, 1)
+    by_region = rng.standard_normal(regions)
+    x = by_region[rows] + by_region[columns] + 0.5 * rng.standard_normal(len(rows))
+    x -= x.mean()
+    influence = x / (x @ x)
+    errors, dyadic, independent = [], [], []
+    for _ in range(500):
+        u = rng.standard_normal(regions)
+        error = u[rows] + u[columns] + 0.3 * rng.standard_normal(len(rows))
+        error -= error.mean()
+        errors.append(influence @ error)
+        residual = error - x * errors[-1]
+        dyadic.append(_dyadic_variance(influence * residual, rows, columns))
+        independent.append(residual.var() * (influence**2).sum())
+    true = np.std(errors)
+    assert np.sqrt(np.mean(dyadic)) == pytest.approx(true, rel=0.15)
+    assert np.sqrt(np.mean(independent)) < 0.6 * true
