@@ -25,7 +25,7 @@ from fitting.data import (
 )
 from fitting.network import Network, simulated_recording
 from fitting.objective import Objective, Target
-from fitting.optimize import Parameter, Parameters, Problem, ResponseProblem, Settings
+from fitting.optimize import Parameter, Parameters, Problem, ResponseProblem, SearchSettings, Settings
 from fitting.signal import Observation
 from fitting.units import magnitude
 
@@ -170,6 +170,11 @@ def settings_of(config: DictConfig, stage: str = "fit") -> Settings:
     if stage != "fit":
         settings |= {name: value for name, value in plain(config[stage]).items() if name in settings}
     return Settings(**settings)
+
+
+def search_of(config: DictConfig) -> SearchSettings | None:
+    """How the global stage searches; None if there is none."""
+    return SearchSettings(**plain(config.search)) if config.search.generations else None
 
 
 def optimizer_of(config: DictConfig):

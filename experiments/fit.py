@@ -12,7 +12,7 @@ from pathlib import Path
 import hydra
 import jax
 import optax
-from build import optimizer_of, sentences, settings_of, setup
+from build import optimizer_of, search_of, sentences, settings_of, setup
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -26,7 +26,7 @@ from fitting.evaluate import (
     response_information,
     structural_baselines,
 )
-from fitting.optimize import fit
+from fitting.optimize import fit, solve
 from fitting.report import draw, summarize, table, to_dataset, write_html
 from fitting.response import linearize, unstable_roots
 from fitting.signal import fc_correlation
@@ -48,7 +48,6 @@ def main(config: DictConfig) -> float:
     console.print(f"{len(labels)} regions; {problem.observation}")
     if dropped:
         console.print(f"{len(dropped)} regions of the data are not in the connectome: {', '.join(dropped)}")
-    solved = response or problem
     how = (
         "of linear response"
         if response
@@ -58,7 +57,12 @@ def main(config: DictConfig) -> float:
     console.print(f"Fitting {names}: up to {settings.steps} steps {how}. Compiling.")
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[info]}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("fitting", total=settings.steps, info="")
+        tasks = {}
+
+        def on_report(report):
+            if report.stage not in tasks:
+                tasks[report.stage] = bar.add_task(report.stage, total=report.total or None, info="")
+            bar.update(tasks[report.stage], completed=report.done, info=report.text)
 
         def on_step(p):
             info = f"step {p.step}/{p.steps} loss {p.loss:.4f} r {p.fc_correlation:.3f} {p.remaining:.0f} s left"
@@ -67,16 +71,23 @@ def main(config: DictConfig) -> float:
         def on_compiled(seconds, memory):
             bar.console.print(f"Compiled in {seconds:.1f} s; a step needs {memory / 1e6:.0f} MB.")
 
-        result = fit(
-            solved,
-            optimizer_of(config),
-            settings,
-            key=fit_key,
-            on_step=on_step,
-            on_compiled=on_compiled,
-            checkpoints=folder / "checkpoints",
-            resume=config.resume,
-        )
+        common = {"key": fit_key, "on_compiled": on_compiled, "resume": config.resume}
+        solution = None
+        if response:
+            task = bar.add_task("fitting", total=settings.steps, info="")
+            checkpoints = folder / "checkpoints"
+            result = fit(response, optimizer_of(config), settings, checkpoints=checkpoints, on_step=on_step, **common)
+        else:
+            solution = solve(
+                problem,
+                optimizer_of(config),
+                settings,
+                search_of(config),
+                on_report=on_report,
+                folder=folder / "checkpoints",
+                **common,
+            )
+            result = solution.result
         first = result
         if config.solver == "response_then_simulate":
             polish = settings_of(config, "polish")
@@ -160,8 +171,10 @@ def main(config: DictConfig) -> float:
         notes,
         time.perf_counter() - began,
         held_out,
+        solution,
     )
-    data = to_dataset(result, problem.target, fresh, labels, problem.observation.fs, dropped, profiles)
+    searched = solution.searched if solution else None
+    data = to_dataset(result, problem.target, fresh, labels, problem.observation.fs, dropped, profiles, searched)
     data = data.assign(lengths=(("region", "other"), connectome.lengths.values, {"units": "mm"}))
     for p in problem.parameters.free:
         if p.per_region:

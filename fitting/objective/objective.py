@@ -98,7 +98,8 @@ def disattenuated_correlation(
     -------
     array ()
         Unbiased by noise in the halves, so it may exceed one by chance. Halves that do not agree
-        are taken to share at least a hundredth of their variance.
+        are taken to share at least a quarter of their variance: the correction at most doubles a correlation, so
+        that no candidate can win by halves that disagree.
 
     Examples
     --------
@@ -112,7 +113,7 @@ def disattenuated_correlation(
     a, b, t = (m[upper] - m[upper].mean() for m in (first, second, target))
     shared = (a * b).mean()
     total = ((a**2).mean() + (b**2).mean()) / 2
-    size = jnp.maximum(shared, total / 100) * (t**2).mean()
+    size = jnp.maximum(shared, total / 4) * (t**2).mean()
     positive = size > 0
     covariance = ((a + b) / 2 * t).mean()
     return jnp.where(positive, covariance / jnp.sqrt(jnp.where(positive, size, 1.0)), 0.0)

@@ -1,8 +1,32 @@
 """Parameters with units and bounds, and the optimisers that fit them."""
 
 from fitting.optimize.descent import FitResult, Progress, Settings, fit
+from fitting.optimize.health import GradientHealth, gradient_health
 from fitting.optimize.parameters import Parameter, Parameters
 from fitting.optimize.problem import Problem
+from fitting.optimize.race import RaceResult, race
 from fitting.optimize.response import ResponseProblem
+from fitting.optimize.search import Candidate, SearchResult, SearchSettings, search
+from fitting.optimize.strategy import Report, Solution, solve
 
-__all__ = ["FitResult", "Parameter", "Parameters", "Problem", "Progress", "ResponseProblem", "Settings", "fit"]
+__all__ = [
+    "Candidate",
+    "FitResult",
+    "GradientHealth",
+    "Parameter",
+    "Parameters",
+    "Problem",
+    "Progress",
+    "RaceResult",
+    "Report",
+    "ResponseProblem",
+    "SearchResult",
+    "SearchSettings",
+    "Settings",
+    "Solution",
+    "fit",
+    "gradient_health",
+    "race",
+    "search",
+    "solve",
+]

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from fitting.evaluate import DEVIANCE_95, Identifiability, Profile, SeedScores
 from fitting.objective import Target
-from fitting.optimize import FitResult, Parameters
+from fitting.optimize import FitResult, Parameters, SearchResult, Solution
 from fitting.report import figures
 
 PACKAGES = ("fitting", "jax", "jaxlib", "brainmass", "brainstate", "optax", "numpy", "scipy", "xarray")
@@ -47,6 +47,7 @@ def summarize(
     notes: Sequence[str] = (),
     wall_seconds: float | None = None,
     held_out: Mapping[str, Any] | None = None,
+    solution: Solution | None = None,
 ) -> dict[str, Any]:
     """Everything a reader of a fit needs, ready for JSON.
 
@@ -69,6 +70,8 @@ def summarize(
         Time of the whole job; of the fit alone unless given.
     held_out : mapping, optional
         Score over pairs that the fit has not seen: ``r``, ``split``, and baselines of the same split.
+    solution : Solution, optional
+        The stages that led to the result: what the search found and what gradients were worth.
 
     Returns
     -------
@@ -107,12 +110,37 @@ def summarize(
         "compile_seconds": result.compile_seconds,
         "steps": len(result.history.get("loss", [])),
         "chosen": result.chosen,
+        "search": _search(solution),
+        "gradients": solution.health._asdict() if solution else None,
         "bad_steps": result.bad_steps,
         "notes": [*result.notes, *notes],
         "versions": versions(),
         "seed": seed,
     }
     return _without_nan(summary)
+
+
+def _search(solution: Solution | None) -> dict[str, Any] | None:
+    if solution is None or solution.searched is None:
+        return None
+    searched = solution.searched
+    return {
+        "evaluations": searched.evaluations,
+        "seconds": searched.seconds,
+        "candidates": [
+            {
+                "loss": candidate.loss,
+                "fc_correlation": candidate.fc_correlation,
+                "parameters": {
+                    p.name: float(p.bounded(candidate.point[p.name]))
+                    for p in solution.problem.parameters.free
+                    if not p.per_region
+                },
+            }
+            for candidate in searched.candidates
+        ],
+        "winner": solution.raced.winner if solution.raced else 0,
+    }
 
 
 def _without_nan(value):
@@ -132,6 +160,7 @@ def to_dataset(
     fs: float,
     dropped: Sequence[str] = (),
     profiles: Mapping[str, Profile] | None = None,
+    searched: SearchResult | None = None,
 ) -> xr.Dataset:
     """Target and fitted connectivity, traces of the fitted model, the history of the fit, and profile likelihoods.
 
@@ -147,6 +176,7 @@ def to_dataset(
         Regions of the data that the connectome does not have.
     profiles : mapping, optional
         By parameter, see :func:`fitting.evaluate.profile_likelihood`.
+    searched : SearchResult, optional
 
     Returns
     -------
@@ -171,6 +201,8 @@ def to_dataset(
         coords[f"profile_{name}"] = (f"profile_{name}", profile.values, {"units": profile.unit})
         data[f"deviance_{name}"] = ((f"profile_{name}",), profile.deviance)
         data[f"profile_fc_correlation_{name}"] = ((f"profile_{name}",), profile.fc_correlation)
+    for name, values in (searched.history if searched else {}).items():
+        data[f"search_{name}"] = (("generation", "candidate"), values)
     return xr.Dataset(
         data,
         coords=coords,
@@ -227,6 +259,13 @@ def table(summary: Mapping[str, Any]) -> Group:
         for name, p in summary["parameters"].items()
         if p["identifiable"] is False
     ]
+    if summary["search"]:
+        lines.append(
+            f"Search: {summary['search']['evaluations']} simulations in {summary['search']['seconds']:.0f} s; best "
+            f"loss {_score(summary['search']['candidates'][0]['loss'])}."
+        )
+    if summary["gradients"]:
+        lines.append(f"Gradients: {summary['gradients']['reason']}.")
     lines += list(summary["notes"])
     lines.append(
         f"Status: {summary['status']} after {summary['steps']} steps, {summary['wall_seconds']:.0f} s in all, "
