@@ -73,7 +73,13 @@ def connectome_of(config: DictConfig) -> xr.Dataset:
     """The connectome that a config names."""
     sources = {"hcp_aal2": hcp_aal2, "kaggle": kaggle_connectome}
     name = str(config.data.connectome)
-    return sources[name]() if name in sources else read_connectome(name)
+    connectome = sources[name]() if name in sources else read_connectome(name)
+    count, regions = config.data.regions, connectome.sizes["target"]
+    if count is None:
+        return connectome
+    if not 1 <= count <= regions:
+        raise InputError(f"data.regions must be between 1 and {regions}; got {count}")
+    return connectome.isel(target=slice(count), source=slice(count))
 
 
 def network_of(config: DictConfig, connectome: xr.Dataset) -> Network:

@@ -248,3 +248,23 @@ def profiles(curves: Mapping[str, Any], fitted: Mapping[str, float], level: floa
         axes[0].set_ylabel("deviance")
         axes[0].text(0.02, level + 0.3, "95 %", fontsize=7, transform=axes[0].get_yaxis_transform())
     return figure
+
+
+def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray], units: Mapping[str, str]) -> Figure:
+    """Fitted against true values of every parameter, one point per draw, on logarithmic axes."""
+    with mpl.rc_context(STYLE):
+        figure = _figure(2.3 * len(true), 2.5)
+        for ax, name in zip(np.ravel(figure.subplots(1, len(true))), true, strict=True):
+            both = np.concatenate([true[name], fitted[name]])
+            ends = np.array([both.min() / 1.15, both.max() * 1.15])
+            ax.loglog(ends, ends, color="black", lw=0.8, ls="--")
+            ax.fill_between(ends, ends / 1.2, ends * 1.2, color=GREY, alpha=0.2, lw=0)
+            ax.loglog(true[name], fitted[name], "o", ms=3.5, color=ORANGE)
+            ax.set_xlim(*ends)
+            ax.set_ylim(*ends)
+            ax.set_aspect("equal")
+            unit = units.get(name, "1")
+            ax.set_title(name.replace("_", " ") + (f" ({unit})" if unit != "1" else ""))
+            ax.set_xlabel("true (band: 20 %)")
+        figure.axes[0].set_ylabel("fitted")
+    return figure
