@@ -334,9 +334,10 @@ def fingerprint(problem: Problem | ResponseProblem, settings: Settings) -> dict[
         "dt": problem.dt,
         "seeds": problem.seeds,
         "free": {
-            p.name: [float(p.lower), float(p.upper), p.scale, p.per_region]  # type: ignore[arg-type]
+            p.name: [_listed(v) for v in (p.lower, p.upper, p.prior, p.prior_weight)] + [p.scale, p.per_region]
             for p in problem.parameters.free
         },
+        "fixed": {p.name: _listed(p.value) for p in problem.parameters.parameters if not p.free},
         # Six digits: threads that add in another order change the last ones from process to process.
         "target": float(f"{np.abs(np.asarray(problem.target.fc, float)).sum():.5e}"),
         "pairs": None if problem.target.pairs is None else zlib.crc32(np.packbits(problem.target.pairs).tobytes()),
@@ -346,3 +347,7 @@ def fingerprint(problem: Problem | ResponseProblem, settings: Settings) -> dict[
         "fresh_noise": settings.fresh_noise,
         "x64": jnp.result_type(float) == jnp.float64,
     }
+
+
+def _listed(value):
+    return None if value is None else np.asarray(value, float).tolist()

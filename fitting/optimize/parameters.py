@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from fitting.brain import brainstate
 from fitting.errors import InputError
@@ -37,6 +38,11 @@ class Parameter:
         One value per region instead of one for all.
     scale : str
         ``"linear"`` or ``"log"``: what steps of equal size mean.
+    prior : number, str or quantity, optional
+        Where the parameter is expected, inside its bounds.
+    prior_weight : float
+        The loss grows by so much times the squared distance from the prior in the unconstrained space, where 1
+        is about a quarter of the way between the bounds (mean over regions).
 
     Raises
     ------
@@ -59,9 +65,11 @@ class Parameter:
     free: bool = True
     per_region: bool = False
     scale: str = "linear"
+    prior: Any = None
+    prior_weight: float = 0.0
 
     def __post_init__(self):
-        for field in ("value", "lower", "upper"):
+        for field in ("value", "lower", "upper", "prior"):
             raw = getattr(self, field)
             if raw is not None:
                 number = np.asarray(magnitude(raw, self.unit, f"{self.name} {field}"), dtype=float)
@@ -81,6 +89,16 @@ class Parameter:
         if not (np.all(self.value > self.lower) and np.all(self.value < self.upper)):
             raise InputError(
                 f"parameter {self.name}: the start {self.value} {self.unit} must lie inside its bounds "
+                f"{self.lower:g} to {self.upper:g} {self.unit}"
+            )
+        if self.prior_weight < 0 or (self.prior_weight > 0) != (self.prior is not None):
+            raise InputError(
+                f"parameter {self.name}: a prior needs a value and a positive prior_weight; "
+                f"got {self.prior} and {self.prior_weight:g}"
+            )
+        if self.prior is not None and not np.all((self.prior > self.lower) & (self.prior < self.upper)):
+            raise InputError(
+                f"parameter {self.name}: the prior {self.prior} {self.unit} must lie inside its bounds "
                 f"{self.lower:g} to {self.upper:g} {self.unit}"
             )
 
@@ -187,6 +205,13 @@ class Parameters:
         """Values of all parameters, free and fixed, at an unconstrained point."""
         fixed = {p.name: jnp.asarray(p.value, jnp.result_type(float)) for p in self.parameters if not p.free}
         return fixed | {p.name: p.bounded(point[p.name]) for p in self.free}
+
+    def penalty(self, point: Mapping[str, Any]) -> Float[Array, ""]:
+        """What priors add to a loss at an unconstrained point."""
+        distances = [
+            p.prior_weight * ((point[p.name] - p.unbounded(p.prior)) ** 2).mean() for p in self.free if p.prior_weight
+        ]
+        return sum(distances, jnp.zeros(()))
 
     def point(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Unconstrained point that stands for ``values`` of the free parameters."""

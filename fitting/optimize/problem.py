@@ -89,7 +89,7 @@ class Problem:
         return self.objective.compare(rates, self.fs, self.observation, self.target)
 
     def loss(self, point: Mapping[str, Any], key) -> tuple[Float[Array, ""], Terms]:
-        """Loss at an unconstrained point, averaged over noise seeds derived from ``key``."""
+        """Loss at an unconstrained point, priors included, averaged over noise seeds derived from ``key``."""
         values = self.parameters.values(point)
         keys = jax.random.split(key, self.seeds)
         if self.seeds == 1:
@@ -97,4 +97,5 @@ class Problem:
         else:
             each = jax.lax.map(lambda key: self.evaluate(values, key)[0], keys)
             terms = jax.tree.map(jnp.mean, each)
+        terms = terms._replace(loss=terms.loss + self.parameters.penalty(point))
         return terms.loss, terms

@@ -141,9 +141,9 @@ class ResponseProblem:
         return Terms(loss, correlation, distance), fc, growth
 
     def loss(self, point: Mapping[str, Any], key=None) -> tuple[Float[Array, ""], Terms]:
-        """Loss at an unconstrained point."""
+        """Loss at an unconstrained point, penalties and priors included."""
         terms, _, growth = self._compare(self.parameters.values(point))
         unstable = jax.nn.softplus(4 * (growth + self.damping)).sum() / 4
         spread = sum(jnp.var(point[p.name]) for p in self.parameters.free if p.per_region)
-        loss = terms.loss + self.penalty * unstable + self.spread * spread
+        loss = terms.loss + self.penalty * unstable + self.spread * spread + self.parameters.penalty(point)
         return loss, terms._replace(loss=loss)

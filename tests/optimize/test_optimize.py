@@ -206,6 +206,9 @@ NET = Network(np.ones((3, 3)), np.full((3, 3), 40.0), speed_bounds=(2.0, 8.0))
         (lambda: Parameter("k", 1.0, 0.0, 2.0, scale="log"), "positive lower bound"),
         (lambda: Parameter("k", 1.0, 0.0, 2.0, scale="cubic"), "unknown scale"),
         (lambda: Parameter("signal_speed", "3 s", 2.0, 8.0, unit="m/s"), "not in units of m/s"),
+        (lambda: Parameter("k", 1.0, 0.0, 2.0, prior=1.5), "positive prior_weight"),
+        (lambda: Parameter("k", 1.0, 0.0, 2.0, prior_weight=1.0), "needs a value"),
+        (lambda: Parameter("k", 1.0, 0.0, 2.0, prior=3.0, prior_weight=1.0), "prior 3.0 1 must lie inside"),
         (lambda: Parameters([Parameter("k", 1.0, free=False)], NET), "no parameter is free"),
         (lambda: Parameters([Parameter("kk", 1.0, 0.0, 2.0)], NET), "unknown parameter 'kk'"),
         (lambda: Parameters([Parameter("k", 1.0, 0.0, 2.0)] * 2, NET), "given twice: k"),
@@ -253,3 +256,26 @@ def test_a_fit_of_other_pairs_is_not_resumed(problem, tmp_path):
         fit(split[1], optax.adam(0.2), settings, key=key, checkpoints=tmp_path / "c", resume=True)
     with pytest.raises(InputError, match="already holds a fit"):
         fit(split[0], optax.adam(0.2), settings, key=key, checkpoints=tmp_path / "c")
+
+
+def test_priors_pull_in_the_unconstrained_space(problem):
+    """Loss with priors less loss without is the weighted squared distance, for one value and for one per region."""
+    network = problem.network
+    plain = [Parameter("k", 1.0, 0.2, 6.0), Parameter("drive", 0.6, 0.4, 0.7, per_region=True)]
+    pulled = [
+        Parameter("k", 1.0, 0.2, 6.0, prior=3.1, prior_weight=2.0),
+        Parameter("drive", 0.6, 0.4, 0.7, per_region=True, prior="0.55", prior_weight=0.5),
+    ]
+    key = jax.random.key(0)
+    point = Parameters(plain, network).start()
+    without, with_priors = (
+        replace(problem, parameters=Parameters(p, network), seeds=1).loss(point, key)[0] for p in (plain, pulled)
+    )
+
+    def logit(value, low, high):
+        share = (value - low) / (high - low)
+        return np.log(share / (1 - share))
+
+    expected = 2.0 * (logit(1.0, 0.2, 6.0) - logit(3.1, 0.2, 6.0)) ** 2
+    expected += 0.5 * (logit(0.6, 0.4, 0.7) - logit(0.55, 0.4, 0.7)) ** 2
+    assert float(with_priors - without) == pytest.approx(expected, rel=1e-6)
