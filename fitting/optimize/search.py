@@ -90,6 +90,7 @@ def search(
     settings: SearchSettings | None = None,
     *,
     key,
+    centre: Mapping[str, Any] | None = None,
     on_generation: Callable[[int, int, float, float], None] | None = None,
     file: Path | None = None,
     resume: bool = False,
@@ -97,7 +98,7 @@ def search(
     """Search the free parameters that all regions share; those of each region stay at their start.
 
     The covariance matrix adaptation evolution strategy (Hansen and Ostermeier, Evolutionary Computation 9,
-    2001, 159-195; package ``cmaes``), in the unconstrained space around the middle of the bounds. All
+    2001, 159-195; package ``cmaes``), in the unconstrained space. All
     candidates of a generation share their noise, so that their differences are those of the
     parameters; every generation has new noise, so that no candidate lives on its luck. At the end the best
     of the last generations, the centre of the population and the start are compared on further noise seeds.
@@ -107,6 +108,8 @@ def search(
     problem : Problem or ResponseProblem
     settings : SearchSettings, optional
     key : PRNG key
+    centre : mapping, optional
+        Unconstrained point around which the first population lies; the middle of the bounds unless given.
     on_generation : callable, optional
         Called after each with its number, the number of all, the best loss in it and its correlation.
     file : Path, optional
@@ -133,10 +136,11 @@ def search(
     evaluate = evaluator(problem, start, names, batch)
     noise_key, check_key = jax.random.split(key)
     seed = int(jax.random.randint(jax.random.fold_in(key, 1), (), 0, 2**31 - 1))
-    strategy = cmaes.CMA(
-        mean=np.zeros(len(names)), sigma=settings.spread, seed=seed, population_size=settings.population
+    middle = np.array([float(centre[name]) if centre else 0.0 for name in names])
+    strategy = cmaes.CMA(mean=middle, sigma=settings.spread, seed=seed, population_size=settings.population)
+    record = _Record(
+        file, {"search": vars(settings), "key": seed, "centre": middle.tolist()} | fingerprint(problem, Settings())
     )
-    record = _Record(file, {"search": vars(settings), "key": seed} | fingerprint(problem, Settings()))
     done = record.load(resume)
     points, scores = [], []
     for generation in range(settings.generations):

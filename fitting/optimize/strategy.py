@@ -18,6 +18,9 @@ from fitting.optimize.problem import Problem
 from fitting.optimize.race import RaceResult, race
 from fitting.optimize.search import SearchResult, SearchSettings, search
 
+#: How much closer the search looks where gradients cannot.
+CLOSER = 4
+
 
 class Report(NamedTuple):
     """What is told of a stage while it runs.
@@ -25,7 +28,7 @@ class Report(NamedTuple):
     Attributes
     ----------
     stage : str
-        ``"searching"``, ``"measuring gradients"``, ``"racing"`` or ``"fitting"``.
+        ``"searching"``, ``"measuring gradients"``, ``"racing"``, ``"fitting"`` or ``"searching closer"``.
     done, total : int
     text : str
     """
@@ -45,6 +48,7 @@ class Solution(NamedTuple):
     problem : Problem
         With the horizon and the noise seeds that gradients were followed with.
     searched : SearchResult or None
+        The last search, with the evaluations and seconds of all.
     health : GradientHealth
         At the point where the local stage began.
     raced : RaceResult or None
@@ -73,7 +77,8 @@ def solve(
 
     After the search, gradients are measured at its best point (:func:`gradient_health`). Where they
     carry something, several starts race for a few steps and the winner is fitted, with the horizon and the number of
-    noise seeds that the measurement asks for. Where they carry nothing, what the search has found is the result.
+    noise seeds that the measurement asks for. Where they carry nothing the search goes on, closer
+    around what it has found.
 
     Parameters
     ----------
@@ -107,22 +112,34 @@ def solve(
         if on_report:
             on_report(Report(stage, done, total, text))
 
+    def look(stage, how, **settings):
+        return search(
+            problem,
+            how,
+            on_generation=lambda n, total, loss, r: tell(stage, n, total, f"loss {loss:.4f} r {r:.3f}"),
+            file=folder / f"{stage.replace(' ', '_')}.npz" if folder else None,
+            resume=resume,
+            **settings,
+        )
+
     searched, starts = None, [start]
     if searching is not None:
-        searched = search(
-            problem,
-            searching,
-            key=search_key,
-            on_generation=lambda n, total, loss, r: tell("searching", n, total, f"loss {loss:.4f} r {r:.3f}"),
-            file=folder / "search.npz" if folder else None,
-            resume=resume,
-        )
+        searched = look("searching", searching, key=search_key)
         starts = [candidate.point for candidate in searched.candidates]
     tell("measuring gradients", 0, 1)
     health = gradient_health(problem, starts[0], health_key)
     tell("measuring gradients", 1, 1, health.reason)
-    if not health.usable and searched is not None:
-        return Solution(_of_search(problem, searched, health), problem, searched, health, None)
+    if not health.usable and searching is not None:
+        closer = look(
+            "searching closer",
+            replace(searching, spread=searching.spread / CLOSER),
+            key=jax.random.fold_in(search_key, 1),
+            centre=starts[0],
+        )
+        if searched is not None:
+            closer.evaluations += searched.evaluations
+            closer.seconds += searched.seconds
+        return Solution(_of_search(problem, closer, health), problem, closer, health, None)
     if health.usable:
         problem = replace(problem, horizon=health.horizon, seeds=max(problem.seeds, health.seeds))
     raced = None
@@ -171,5 +188,5 @@ def _of_search(problem: Problem, searched: SearchResult, health: GradientHealth)
         0,
         0.0,
         searched.seconds,
-        notes=[f"Gradients carry nothing at the best point of the search, which is the result. {health.reason}."],
+        notes=[f"Gradients carry nothing where the search has led; it went on alone. {health.reason}."],
     )
