@@ -45,6 +45,8 @@ class Settings:
         Give up after so many steps in a row whose loss or gradient is not finite.
     clip : float
         Largest gradient norm; longer gradients are shortened to it.
+    most_seeds : int
+        Noise seeds that :func:`fitting.optimize.solve` may average in a step where gradients are noisy.
     """
 
     steps: int = 40
@@ -54,6 +56,7 @@ class Settings:
     fresh_noise: bool = True
     max_bad_steps: int = 5
     clip: float = 1.0
+    most_seeds: int = 2
 
     def __post_init__(self):
         if self.steps < 1 or self.patience < 2 or self.average < 1:

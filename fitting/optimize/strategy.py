@@ -21,6 +21,9 @@ from fitting.optimize.search import SearchResult, SearchSettings, search
 #: How much closer the search looks where gradients cannot.
 CLOSER = 4
 
+#: Steps of each round of the race.
+RACE_STEPS = 4
+
 
 class Report(NamedTuple):
     """What is told of a stage while it runs.
@@ -127,7 +130,7 @@ def solve(
         searched = look("searching", searching, key=search_key)
         starts = [candidate.point for candidate in searched.candidates]
     tell("measuring gradients", 0, 1)
-    health = gradient_health(problem, starts[0], health_key)
+    health = gradient_health(problem, starts[0], health_key, seeds=3, most_seeds=settings.most_seeds)
     tell("measuring gradients", 1, 1, health.reason)
     if not health.usable and searching is not None:
         closer = look(
@@ -141,7 +144,7 @@ def solve(
             closer.seconds += searched.seconds
         return Solution(_of_search(problem, closer, health), problem, closer, health, None)
     if health.usable:
-        problem = replace(problem, horizon=health.horizon, seeds=max(problem.seeds, health.seeds))
+        problem = replace(problem, horizon=health.horizon)
     raced = None
     if len(starts) > 1:
         raced = race(
@@ -149,10 +152,13 @@ def solve(
             starts,
             optimizer,
             key=race_key,
+            steps=RACE_STEPS,
             clip=settings.clip,
             on_step=lambda n, left, total: tell("racing", n, 0, f"{left} of {total} starts"),
         )
         starts = [raced.point]
+    if health.usable:
+        problem = replace(problem, seeds=max(problem.seeds, health.seeds))
     initial = problem.parameters.values(start)
     problem = replace(problem, parameters=problem.parameters.at(problem.parameters.values(starts[0])))
 
