@@ -34,9 +34,13 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 
+    def is_empty(self) -> bool:
+        """Whether the folder is there, but no step has been saved in it."""
+        return self.folder.is_dir() and self._open().latest_step() is None
+
     def refuse_used(self):
         """Refuse a folder that already holds a fit, which would be mixed up with this one."""
-        if self.folder.is_dir() and self._open().latest_step() is not None:
+        if self.folder.is_dir() and not self.is_empty():
             raise InputError(
                 f"{self.folder} already holds a fit; continue it (resume=true), or choose another folder for this one"
             )
@@ -63,7 +67,7 @@ class Checkpoints:
         InputError
             If there is none, it cannot be read, or it belongs to another fit.
         """
-        if not self.folder.is_dir() or self._open().latest_step() is None:
+        if not self.folder.is_dir() or self.is_empty():
             raise InputError(f"there is nothing to resume: {self.folder} holds no checkpoint")
         step = self._open().latest_step()
         try:

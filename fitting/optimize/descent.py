@@ -180,7 +180,9 @@ def fit(
     if resume:
         if store is None:
             raise InputError("to resume, name the folder that holds the checkpoints")
-        point, memory, rows = store.load(point, memory)
+        # Killed before the first step was saved, a fit begins anew.
+        if not store.is_empty():
+            point, memory, rows = store.load(point, memory)
     elif store:
         store.refuse_used()
     saved = time.perf_counter()
