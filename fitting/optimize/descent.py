@@ -163,16 +163,7 @@ def fit(
     optimizer = optax.chain(optax.clip_by_global_norm(settings.clip), optimizer)
     step_key, check_key = jax.random.split(key)
 
-    def advance(point, memory, key):
-        (loss, terms), gradient = jax.value_and_grad(problem.loss, has_aux=True)(point, key)
-        norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        safe = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), gradient)
-        updates, new_memory = optimizer.update(safe, memory, point)
-        new_point = optax.apply_updates(point, updates)
-        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
-        return keep(new_point, point), keep(new_memory, memory), terms, norm, finite
-
+    advance = guarded_step(problem, optimizer)
     start = parameters.start()
     point, memory = start, optimizer.init(start)
     rows: list[dict[str, Any]] = []
@@ -263,6 +254,22 @@ def fit(
         memory_bytes,
         notes,
     )
+
+
+def guarded_step(problem: Problem | ResponseProblem, optimizer: optax.GradientTransformation):
+    """One step, ``(point, memory, key)`` to ``(point, memory, terms, norm, finite)``; it stays where not finite."""
+
+    def advance(point, memory, key):
+        (loss, terms), gradient = jax.value_and_grad(problem.loss, has_aux=True)(point, key)
+        norm = optax.tree.norm(gradient)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        safe = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), gradient)
+        updates, new_memory = optimizer.update(safe, memory, point)
+        new_point = optax.apply_updates(point, updates)
+        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
+        return keep(new_point, point), keep(new_memory, memory), terms, norm, finite
+
+    return advance
 
 
 def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:

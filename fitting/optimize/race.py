@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from fitting.errors import InputError
+from fitting.optimize.descent import guarded_step
 from fitting.optimize.problem import Problem
 
 
@@ -68,24 +69,16 @@ def race(
         raise InputError(f"a race needs a start and a step; got {len(starts)} and {steps}")
     optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
 
-    def one(point, memory, key):
-        (loss, _), gradient = jax.value_and_grad(problem.loss, has_aux=True)(point, key)
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
-        safe = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), gradient)
-        updates, moved = optimizer.update(safe, memory, point)
-        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
-        return keep(optax.apply_updates(point, updates), point), keep(moved, memory), jnp.where(finite, loss, jnp.nan)
-
-    every = jax.jit(jax.vmap(one, (0, 0, None)))
+    every = jax.jit(jax.vmap(guarded_step(problem, optimizer), (0, 0, None)))
     left = np.arange(len(starts))
     points = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(v) for v in x]), *map(dict, starts))
     memory = jax.vmap(optimizer.init)(points)
     losses: list[np.ndarray] = []
     while len(left) > 1:
         for _ in range(steps):
-            points, memory, loss = every(points, memory, jax.random.fold_in(key, len(losses)))
+            points, memory, terms, _, finite = every(points, memory, jax.random.fold_in(key, len(losses)))
             row = np.full(len(starts), np.nan)
-            row[left] = loss
+            row[left] = np.where(finite, terms.loss, np.nan)
             losses.append(row)
             if on_step:
                 on_step(len(losses), len(left), len(starts))

@@ -238,7 +238,7 @@ def test_bad_problems_get_a_sentence(change, words, problem, unchecked):
 
 
 def test_fingerprints_are_json(problem):
-    assert json.loads(json.dumps(fit_module.fingerprint(problem, Settings())))["free"]["k"][2] == "log"
+    assert json.loads(json.dumps(fit_module.fingerprint(problem, Settings())))["free"]["k"][4] == "log"
 
 
 def test_problem_simulates_what_simulate_does(problem):
