@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
@@ -72,6 +73,13 @@ def sentences(function):
 def plain(config) -> dict[str, Any]:
     """A config section as plain Python values."""
     return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def keep_compiled(folder: str | None):
+    """Keep compiled programs in ``folder`` from run to run, unless JAX's own setting names another."""
+    if folder and jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def connectome_of(config: DictConfig) -> xr.Dataset:
@@ -142,6 +150,7 @@ def setup(config: DictConfig) -> Setup:
     if config.precision not in (32, 64):
         raise InputError(f"precision must be 32 or 64 bits; got {config.precision}")
     jax.config.update("jax_enable_x64", config.precision == 64)
+    keep_compiled(config.compilation_cache)
     connectome = connectome_of(config)
     network = network_of(config, connectome)
     parameters = parameters_of(config, network)

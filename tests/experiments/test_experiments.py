@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,14 +20,17 @@ pytestmark = pytest.mark.usefixtures("unchecked")
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 
+#: Compiled programs, kept from test to test.
+COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
+
+
+def command(script, *arguments):
+    cache = [] if script == "benchmark.py" else [f"compilation_cache={COMPILED.name}"]
+    return [sys.executable, str(ROOT / "experiments" / script), *arguments, *cache]
+
 
 def run(script, *arguments, cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "experiments" / script), *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-    )
+    return subprocess.run(command(script, *arguments), capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +69,8 @@ def test_debug_run_writes_everything(debug_run):
 def test_a_killed_run_goes_on_to_the_same_bits(when, debug_run, tmp_path):
     """Killed by the system as soon as a file is there, in the search or in the descent, on all cores."""
     folder, _ = debug_run
-    command = [sys.executable, str(ROOT / "experiments" / "fit.py"), "experiment=debug", f"hydra.run.dir={tmp_path}"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = command("fit.py", "experiment=debug", f"hydra.run.dir={tmp_path}")
+    process = subprocess.Popen(killed, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (tmp_path / "checkpoints" / when).exists():
         time.sleep(0.01)
     process.kill()
