@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import environment  # noqa: F401
+
+# isort: split
 import hydra
 import jax
 import xarray as xr
@@ -30,10 +32,6 @@ from fitting.objective import Objective, Target
 from fitting.optimize import Parameter, Parameters, Problem, ResponseProblem, SearchSettings, Settings
 from fitting.signal import Observation
 from fitting.units import magnitude
-
-# One thread per matrix product: several add in another order from run to run, and a resumed fit could not end with the
-# bits of one that was not interrupted. Read when JAX first computes; a setting of the user's is kept.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 #: How a fit is solved.
 SOLVERS = ("simulate", "response", "response_then_simulate")

@@ -1,6 +1,7 @@
 """The scripts and their configs, run as a user runs them."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -223,3 +224,24 @@ def test_a_fit_by_linear_response(tmp_path):
     again = run("fit.py", "experiment=debug", "solver=response", f"hydra.run.dir={tmp_path}")
     assert again.returncode == 2
     assert "already holds a fit" in again.stderr
+
+
+@pytest.mark.parametrize("script", ["fit", "recover", "poor_start"])
+def test_settings_of_jax_are_made_before_it_computes(script):
+    """Importing the library makes JAX compute, and a setting made after that is not heard."""
+    code = f"""
+import os
+from jax._src import xla_bridge
+really = os.environ.setdefault
+def watched(name, value):
+    assert name != "XLA_FLAGS" or not xla_bridge._backends, "JAX has computed already"
+    return really(name, value)
+os.environ.setdefault = watched
+import {script}
+assert "XLA_FLAGS" in os.environ and xla_bridge._backends
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "experiments", env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
