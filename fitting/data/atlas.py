@@ -1,11 +1,37 @@
-"""Names of atlas regions."""
+"""Names of atlas regions, and the many ways in which they are spelled."""
 
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
+
+from fitting.errors import InputError
+
+#: Known atlases: Tzourio-Mazoyer et al., NeuroImage 15, 2002, 273-289; Rolls, Joliot and Tzourio-Mazoyer,
+#: NeuroImage 122, 2015, 1-5; Desikan et al., NeuroImage 31, 2006, 968-980.
+ATLASES = {"AAL2": "aal2", "AAL": "aal", "Desikan-Killiany": "desikan_killiany"}
+
+#: Atlases that share the names, and the outlines, of most regions. Regions that AAL2 cut anew have other labels
+#: than AAL's (``SFG`` and ``SFGdor``), so that they are never taken for each other.
+FAMILIES = {"AAL": ("AAL2", "AAL"), "Desikan-Killiany": ("Desikan-Killiany",)}
+
+#: More spellings, by family: folded spelling and the label's stem.
+SPELLINGS = {
+    "AAL": {"acg": "ACC", "dcg": "MCC", "pcg": "PCC", "orbsupmed": "PFCventmed", "ipl": "IPG", "ofcpost": "OFCpos"},
+    "Desikan-Killiany": {
+        "bstssuperiortemporal": "bankssts",
+        "thalamusproper": "Thalamus",
+        "accumbens": "Accumbensarea",
+    },
+}
+
+_SIDES = {"l": "L", "lh": "L", "left": "L", "r": "R", "rh": "R", "right": "R"}
+_PREFIX = re.compile(r"^(?:ctx[-_. ]+)?(lh|rh|left|right|l|r)[-_. ]+(?=.)", re.IGNORECASE)
+_SUFFIX = re.compile(r"(?<=.)[-_. ]+(lh|rh|left|right|l|r)$", re.IGNORECASE)
 
 
 class Region(NamedTuple):
@@ -21,7 +47,29 @@ class Region(NamedTuple):
         return self.label[-1]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=len(ATLASES))
+def atlas_regions(atlas: str) -> tuple[Region, ...]:
+    """Cerebral regions of an atlas, in its own order.
+
+    Parameters
+    ----------
+    atlas : {"AAL2", "AAL", "Desikan-Killiany"}
+
+    Raises
+    ------
+    InputError
+        If the atlas is unknown.
+
+    Examples
+    --------
+    >>> from fitting.data import atlas_regions
+    >>> [(len(atlas_regions(a)), atlas_regions(a)[0].name) for a in ("AAL2", "AAL", "Desikan-Killiany")]
+    [(94, 'Precentral_L'), (90, 'Precentral_L'), (82, 'ctx-lh-bankssts')]
+    """
+    text = files("fitting.data.embedded").joinpath(f"{ATLASES[check_atlas(atlas)]}.csv").read_text(encoding="utf-8")
+    return tuple(Region(**row) for row in csv.DictReader(text.splitlines()))
+
+
 def aal2() -> tuple[Region, ...]:
     """Cerebral regions of the AAL2 atlas, in the atlas's order.
 
@@ -31,11 +79,89 @@ def aal2() -> tuple[Region, ...]:
     >>> len(aal2()), aal2()[0].label
     (94, 'PreCG.L')
     """
-    text = files("fitting.data.embedded").joinpath("aal2.csv").read_text(encoding="utf-8")
-    return tuple(Region(**row) for row in csv.DictReader(text.splitlines()))
+    return atlas_regions("AAL2")
 
 
-def lobe_order(labels) -> list[int]:
+def check_atlas(atlas: str) -> str:
+    """``atlas`` if it is known; refuses it otherwise."""
+    if atlas not in ATLASES:
+        raise InputError(
+            f"unknown atlas {atlas!r}; known are {', '.join(ATLASES)}. Leave it empty for another one: its regions are "
+            f"then matched by equal labels"
+        )
+    return atlas
+
+
+def split_label(label: str) -> tuple[str, str]:
+    """Hemisphere (``"L"``, ``"R"`` or ``""``) and the rest of a label, folded to small letters and digits.
+
+    Examples
+    --------
+    >>> from fitting.data.atlas import split_label
+    >>> [split_label(x) for x in ("ctx-lh-bankssts", "bankssts_left", "Frontal_Sup_2_R", "Vermis")]
+    [('L', 'bankssts'), ('L', 'bankssts'), ('R', 'frontalsup2'), ('', 'vermis')]
+    """
+    text = str(label).strip()
+    first, last = _PREFIX.match(text), _SUFFIX.search(text)
+    sides = {_SIDES[m.group(1).lower()] for m in (first, last) if m}
+    if len(sides) == 1:
+        text = text[first.end() if first else 0 : last.start() if last else None]
+    side = sides.pop() if len(sides) == 1 else ""
+    return side, re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+@lru_cache(maxsize=len(FAMILIES))
+def _stems(family: str) -> dict[str, str]:
+    """Folded spelling to the stem of the label, of all regions of a family."""
+    stems = dict(SPELLINGS[family])
+    for atlas in FAMILIES[family]:
+        for region in atlas_regions(atlas):
+            for spelling in (region.label, region.name):
+                stems[split_label(spelling)[1]] = region.label[:-2]
+    return stems
+
+
+def identify(label: str, family: str) -> str | None:
+    """The label that a family of atlases uses for a region, however it is spelled; None if it knows none.
+
+    Examples
+    --------
+    >>> from fitting.data.atlas import identify
+    >>> identify("Cingulum_Ant_L", "AAL"), identify("rh.bankssts", "Desikan-Killiany"), identify("lh.bankssts", "AAL")
+    ('ACC.L', 'bankssts.R', None)
+    """
+    side, rest = split_label(label)
+    stem = _stems(family).get(rest)
+    return f"{stem}.{side}" if stem and side else None
+
+
+def family_of(labels: Sequence[str]) -> str | None:
+    """The family of atlases that knows most of the labels, and at least half of them; None if there is none, or two.
+
+    Examples
+    --------
+    >>> from fitting.data.atlas import family_of
+    >>> family_of(["lh-bankssts", "lh-precuneus"]), family_of(["PCUN.L", "Precuneus_R"]), family_of(["V1", "V2"])
+    ('Desikan-Killiany', 'AAL', None)
+    """
+    known = {family: sum(identify(label, family) is not None for label in labels) for family in FAMILIES}
+    most = max(known.values())
+    best = [family for family, number in known.items() if number == most]
+    return best[0] if len(best) == 1 and 2 * most >= len(labels) else None
+
+
+def lobe_of(label: str) -> str:
+    """The lobe that a region is counted to; empty if no atlas knows it."""
+    for family, atlases in FAMILIES.items():
+        own = identify(label, family)
+        for atlas in atlases:
+            for region in atlas_regions(atlas):
+                if region.label == own:
+                    return region.lobe
+    return ""
+
+
+def lobe_order(labels: Sequence[str]) -> list[int]:
     """Positions of ``labels`` ordered by hemisphere, then lobe; unknown labels keep their place at the end.
 
     Examples
@@ -44,13 +170,34 @@ def lobe_order(labels) -> list[int]:
     >>> lobe_order(["PreCG.R", "CAL.L", "PreCG.L"])
     [2, 1, 0]
     """
-    lobes = ["frontal", "insula", "cingulate", "temporal", "parietal", "occipital", "subcortical"]
-    known = {region.label: region for region in aal2()}
+    lobes = ["frontal", "insula", "cingulate", "temporal", "parietal", "occipital", "subcortical", ""]
 
     def rank(i):
-        region = known.get(labels[i])
-        if region is None:
-            return ("Z", len(lobes), i)
-        return (region.hemisphere, lobes.index(region.lobe), i)
+        lobe = lobe_of(labels[i])
+        return (split_label(labels[i])[0] if lobe else "Z", lobes.index(lobe), i)
 
     return sorted(range(len(labels)), key=rank)
+
+
+#: Names of sensors, not of regions: MEGIN, CTF, 4D, and electrodes.
+_SENSOR = re.compile(
+    r"(MEG ?\d{3,4}|EEG ?\d{1,3}|M[LRZ][CFOPT]\d{2}(-\d+)?|A\d{1,3}|E\d{1,3}|"
+    r"(FP|AF|F|FC|FT|C|CP|T|TP|P|PO|O|I)(Z|\d{1,2}))",
+    re.IGNORECASE,
+)
+
+
+def refuse_sensors(labels: Sequence[str]):
+    """Refuse labels that are those of sensors: their signals mix all regions.
+
+    Raises
+    ------
+    InputError
+        If all labels look like those of MEG sensors or EEG electrodes, and there are at least four.
+    """
+    if len(labels) >= 4 and all(_SENSOR.fullmatch(str(label).strip()) for label in labels):
+        raise InputError(
+            f"these are sensors, not regions ({', '.join(map(str, labels[:3]))}, ...): every sensor sees many regions. "
+            f"Reconstruct sources first, for example with MNE's mne.beamformer or mne.minimum_norm and "
+            f"mne.extract_label_time_course"
+        )

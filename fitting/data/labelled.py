@@ -4,12 +4,15 @@ Layout
 ------
 connectome : Dataset
     ``weights (target, source)`` and ``lengths (target, source)`` in mm, with region labels on both
-    dimensions.
+    dimensions; ``centres (target, axis)`` in mm where they are known.
 recording : DataArray
-    ``(time, region)``, ``time`` in seconds, evenly spaced; attribute ``units`` is ``"model"`` for a
-    simulation in the model's own units.
+    ``(time, region)``, ``time`` in seconds, evenly spaced; ``good (time)`` is false in bad segments; attributes
+    ``fs`` in Hz, ``units`` (``"model"`` for a simulation in the model's own units), ``subject`` and ``run``.
 connectivity target : DataArray
     ``(region, other)``, symmetric, labels on both dimensions.
+
+All carry ``hemisphere`` (``"L"``, ``"R"`` or ``""``) beside their labels, and the attributes ``atlas`` and
+``provenance``.
 """
 
 from __future__ import annotations
@@ -19,11 +22,15 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from fitting.data.atlas import check_atlas, family_of, identify, refuse_sensors, split_label
 from fitting.errors import InputError
+
+#: Longest fibre of a connectome in mm: no brain has all of them shorter, or one longer, than this.
+SHORTEST_BRAIN, LONGEST_FIBRE = 0.5, 1000.0
 
 
 def _labels(labels: Sequence[str], size: int, what: str) -> list[str]:
-    labels = [str(label) for label in labels]
+    labels = [str(label).strip() for label in labels]
     if len(labels) != size:
         raise InputError(f"{what}: {len(labels)} labels for {size} regions")
     seen, twice = set(), []
@@ -33,7 +40,27 @@ def _labels(labels: Sequence[str], size: int, what: str) -> list[str]:
         seen.add(label)
     if twice:
         raise InputError(f"{what}: region labels occur twice: {', '.join(twice)}")
+    if "" in seen:
+        raise InputError(f"{what}: region {labels.index('')} (from 0) has no label")
+    refuse_sensors(labels)
     return labels
+
+
+def _sides(names: list[str], hemispheres: Sequence[str] | None) -> list[str]:
+    """Hemisphere of every region, from its label or as given; refuses where the two disagree."""
+    told = [split_label(name)[0] for name in names]
+    if hemispheres is None:
+        return told
+    if len(hemispheres) != len(names):
+        raise InputError(f"{len(hemispheres)} hemispheres for {len(names)} regions")
+    for name, by_label, given in zip(names, told, hemispheres, strict=True):
+        if given not in ("L", "R", ""):
+            raise InputError(f"the hemisphere of {name} must be 'L', 'R' or ''; got {given!r}")
+        if by_label and given and by_label != given:
+            raise InputError(
+                f"region {name} is said to lie in hemisphere {given!r}: labels and hemispheres do not match"
+            )
+    return [given or by_label for by_label, given in zip(told, hemispheres, strict=True)]
 
 
 def _square(matrix, what: str) -> np.ndarray:
@@ -51,7 +78,15 @@ def _square(matrix, what: str) -> np.ndarray:
     return matrix
 
 
-def connectome(weights, lengths, labels: Sequence[str], atlas: str = "", provenance: str = "") -> xr.Dataset:
+def connectome(
+    weights,
+    lengths,
+    labels: Sequence[str],
+    atlas: str = "",
+    provenance: str = "",
+    centres=None,
+    hemispheres: Sequence[str] | None = None,
+) -> xr.Dataset:
     """A labelled structural connectome.
 
     Parameters
@@ -63,7 +98,12 @@ def connectome(weights, lengths, labels: Sequence[str], atlas: str = "", provena
     labels : sequence of str
         One per region.
     atlas, provenance : str
-        Where the regions and the numbers come from.
+        Where the regions and the numbers come from; ``atlas`` is one of :data:`fitting.data.atlas.ATLASES`, or
+        empty.
+    centres : array (target, 3), optional
+        Centres of the regions in mm.
+    hemispheres : sequence of {"L", "R", ""}, optional
+        As the labels tell, unless given.
 
     Returns
     -------
@@ -73,7 +113,7 @@ def connectome(weights, lengths, labels: Sequence[str], atlas: str = "", provena
     ------
     InputError
         If shapes differ, a matrix is not square, a value is NaN or negative, a connection has no
-        length, or labels are missing or occur twice.
+        length, lengths cannot be in mm, or labels are missing, occur twice, or lie in another hemisphere.
 
     Examples
     --------
@@ -96,18 +136,40 @@ def connectome(weights, lengths, labels: Sequence[str], atlas: str = "", provena
     if ((weights > 0) & (lengths == 0) & off).any():
         row, column = np.argwhere((weights > 0) & (lengths == 0) & off)[0]
         raise InputError(f"the connection to {names[row]} from {names[column]} has a weight but a length of 0 mm")
-    return xr.Dataset(
+    longest = lengths[(weights > 0) & off].max(initial=0.0)
+    if longest and not SHORTEST_BRAIN <= longest <= LONGEST_FIBRE:
+        raise InputError(f"lengths must be in mm; the longest connection would be {longest:g} mm")
+    if not (weights[off] > 0).any() and len(weights) > 1:
+        raise InputError("weights: no region is connected to another one; all weights are zero")
+    sides = _sides(names, hemispheres)
+    result = xr.Dataset(
         {
             "weights": (("target", "source"), weights),
             "lengths": (("target", "source"), lengths, {"units": "mm"}),
         },
-        coords={"target": names, "source": names},
-        attrs={"atlas": atlas, "provenance": provenance},
+        coords={"target": names, "source": names, "hemisphere": ("target", sides)},
+        attrs={"atlas": atlas and check_atlas(atlas), "provenance": provenance},
     )
+    if centres is not None:
+        centres = np.asarray(centres)
+        if centres.shape != (len(names), 3) or centres.dtype.kind not in "fiu" or not np.isfinite(centres).all():
+            raise InputError(f"centres must be finite numbers, three per region; got shape {centres.shape}")
+        result["centres"] = (("target", "axis"), centres.astype(float), {"units": "mm"})
+    return result
 
 
 def recording(
-    signals, fs: float, labels: Sequence[str], units: str = "", provenance: str = "", start: float = 0.0
+    signals,
+    fs: float,
+    labels: Sequence[str],
+    units: str = "",
+    provenance: str = "",
+    start: float = 0.0,
+    *,
+    bad: Sequence[Sequence[float]] = (),
+    atlas: str = "",
+    subject: str = "",
+    run: str = "",
 ) -> xr.DataArray:
     """A labelled recording of source activity.
 
@@ -124,6 +186,10 @@ def recording(
         Where the signals come from.
     start : float
         Time of the first sample in seconds.
+    bad : sequence of (from, to)
+        Bad segments in seconds of the same clock; they may hold any values.
+    atlas, subject, run : str
+        Whose recording this is, and of what.
 
     Returns
     -------
@@ -132,7 +198,8 @@ def recording(
     Raises
     ------
     InputError
-        If the array is not (time, region), holds NaN, or labels are missing or occur twice.
+        If the array is not (time, region), holds NaN outside bad segments, or labels are missing, occur twice, or
+        are those of sensors.
 
     Examples
     --------
@@ -144,22 +211,53 @@ def recording(
     signals = np.asarray(signals)
     if signals.ndim != 2:
         raise InputError(f"a recording has two dimensions, (time, region); got shape {signals.shape}")
+    if signals.dtype.kind not in "fiu":
+        raise InputError(f"a recording needs real numbers; got values of type {signals.dtype}")
     if not 0 < fs < np.inf:
         raise InputError(f"the sampling rate must be a positive number of Hz; got {fs}")
+    if len(labels) == signals.shape[0] != signals.shape[1]:
+        raise InputError(
+            f"the recording has {signals.shape[0]} samples of {signals.shape[1]} signals but {len(labels)} labels: its "
+            f"axes are turned; it must be (time, region)"
+        )
     names = _labels(labels, signals.shape[1], "recording")
-    if not np.isfinite(signals).all():
-        time, region = np.argwhere(~np.isfinite(signals))[0]
-        raise InputError(f"the recording has a value that is not finite at {time / fs:g} s in {names[region]}")
+    time = start + np.arange(len(signals)) / fs
+    good = np.ones(len(signals), bool)
+    for segment in bad:
+        first, last = (float(edge) for edge in segment)
+        if not first < last:
+            raise InputError(f"a bad segment must end after it begins; got {first:g} to {last:g} s")
+        if last <= time[0] or first > time[-1]:
+            raise InputError(
+                f"the bad segment from {first:g} to {last:g} s is outside the recording, {time[0]:g} to {time[-1]:g} s"
+            )
+        # Edges come rounded, MNE's to 32 bits.
+        good &= (time < first - 1e-3 / fs) | (time >= last - 1e-3 / fs)
+    if not np.isfinite(signals[good]).all():
+        sample, region = np.argwhere(~np.isfinite(signals) & good[:, None])[0]
+        raise InputError(f"the recording has a value that is not finite at {sample / fs:g} s in {names[region]}")
     return xr.DataArray(
         signals,
         dims=("time", "region"),
-        coords={"time": ("time", start + np.arange(len(signals)) / fs, {"units": "s"}), "region": names},
+        coords={
+            "time": ("time", time, {"units": "s"}),
+            "region": names,
+            "hemisphere": ("region", _sides(names, None)),
+            "good": ("time", good),
+        },
         name="recording",
-        attrs={"fs": float(fs), "units": units, "provenance": provenance},
+        attrs={
+            "fs": float(fs),
+            "units": units,
+            "provenance": provenance,
+            "atlas": atlas and check_atlas(atlas),
+            "subject": subject,
+            "run": run,
+        },
     )
 
 
-def fc_target(matrix, labels: Sequence[str], provenance: str = "") -> xr.DataArray:
+def fc_target(matrix, labels: Sequence[str], provenance: str = "", atlas: str = "") -> xr.DataArray:
     """A labelled functional-connectivity matrix.
 
     Parameters
@@ -168,8 +266,8 @@ def fc_target(matrix, labels: Sequence[str], provenance: str = "") -> xr.DataArr
         Symmetric; the diagonal is not used and set to zero.
     labels : sequence of str
         One per region.
-    provenance : str
-        Where the numbers come from.
+    provenance, atlas : str
+        Where the numbers and the regions come from.
 
     Returns
     -------
@@ -199,14 +297,17 @@ def fc_target(matrix, labels: Sequence[str], provenance: str = "") -> xr.DataArr
     return xr.DataArray(
         matrix,
         dims=("region", "other"),
-        coords={"region": names, "other": names},
+        coords={"region": names, "other": names, "hemisphere": ("region", _sides(names, None))},
         name="fc",
-        attrs={"provenance": provenance},
+        attrs={"provenance": provenance, "atlas": atlas and check_atlas(atlas)},
     )
 
 
-def match(labels: Sequence[str], data: xr.DataArray) -> tuple[xr.DataArray, list[str]]:
+def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[xr.DataArray, list[str]]:
     """Rows (and columns) of ``data`` in the order of ``labels``.
+
+    Labels that are equal match; so do two spellings of one region in the AAL atlases or in Desikan-Killiany's
+    (:func:`fitting.data.atlas.identify`). A left region never matches a right one.
 
     Parameters
     ----------
@@ -214,36 +315,60 @@ def match(labels: Sequence[str], data: xr.DataArray) -> tuple[xr.DataArray, list
         Regions wanted, usually those of a connectome.
     data : DataArray
         A recording ``(time, region)`` or a target ``(region, other)``.
+    atlas : str
+        The atlas of ``labels``, where it is known.
 
     Returns
     -------
     matched : DataArray
-        With exactly the regions of ``labels``, in that order.
+        With exactly the regions of ``labels``, in that order and spelling.
     dropped : list of str
         Regions of ``data`` that were not wanted.
 
     Raises
     ------
     InputError
-        If a wanted region is missing; missing and left-over labels are listed.
+        If a wanted region is missing (missing and left-over labels are listed), the data are of another atlas, or
+        two of their labels name one region.
 
     Examples
     --------
     >>> from fitting.data import fc_target, match
-    >>> fc = fc_target([[0, 0.1, 0.2], [0.1, 0, 0.3], [0.2, 0.3, 0]], ["A.L", "B.L", "C.L"])
-    >>> matched, dropped = match(["C.L", "A.L"], fc)
-    >>> float(matched[0, 1]), dropped
-    (0.2, ['B.L'])
+    >>> fc = fc_target([[0, 0.1, 0.2], [0.1, 0, 0.3], [0.2, 0.3, 0]], ["Insula_L", "Cuneus_L", "Precentral_R"])
+    >>> matched, dropped = match(["PreCG.R", "INS.L"], fc)
+    >>> float(matched[0, 1]), matched["region"].values.tolist(), dropped
+    (0.2, ['PreCG.R', 'INS.L'], ['Cuneus_L'])
     """
+    wanted = [str(label) for label in labels]
     have = [str(label) for label in data["region"].values]
-    missing = [label for label in labels if label not in have]
-    dropped = [label for label in have if label not in set(labels)]
+    families = [family_of(wanted), family_of(have)]
+    atlases = [atlas, str(data.attrs.get("atlas", ""))]
+    if all(families) and families[0] != families[1]:
+        raise InputError(
+            f"the connectome's regions are those of {atlases[0] or families[0]}, the data's those of "
+            f"{atlases[1] or families[1]}; regions of two atlases cannot be matched"
+        )
+    family = families[0] or families[1]
+    at = {label: i for i, label in enumerate(have)}
+    if family:
+        named: dict[str, str] = {}
+        for label in have:
+            region = identify(label, family)
+            if region in named:
+                raise InputError(f"the data's labels {named[region]} and {label} both name {region}")
+            if region:
+                named[region] = label
+        for label in wanted:
+            region = identify(label, family)
+            if label not in at and region in named:
+                at[label] = have.index(named[region])
+    missing = [label for label in wanted if label not in at]
+    index = [at[label] for label in wanted if label in at]
+    dropped = [label for i, label in enumerate(have) if i not in set(index)]
     if missing:
         raise InputError(
             f"{len(missing)} region(s) of the connectome are not in the data: {', '.join(missing)}. "
             f"Unknown region labels in the data: {', '.join(dropped) if dropped else 'none'}"
         )
-    index = {"region": list(labels)}
-    if "other" in data.dims:
-        index["other"] = list(labels)
-    return data.sel(index), dropped
+    found = data.isel({dim: index for dim in ("region", "other") if dim in data.dims})
+    return found.assign_coords({dim: wanted for dim in ("region", "other") if dim in data.dims}), dropped

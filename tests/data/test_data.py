@@ -113,7 +113,7 @@ def bad_files(tmp_path):
     np.savez(tmp_path / "pickle.npz", fc=np.array([{}], dtype=object), labels=np.array(LABELS))
     yield tmp_path / "pickle.npz", "plain arrays"
     np.savez(tmp_path / "nolabels.npz", fc=FC)
-    yield tmp_path / "nolabels.npz", "one of labels, regions is needed"
+    yield tmp_path / "nolabels.npz", "one of labels, region_labels, regions, names is needed"
     (tmp_path / "cut.npz").write_bytes((tmp_path / "nolabels.npz").read_bytes()[:60])
     yield tmp_path / "cut.npz", "is not a readable NPZ"
 

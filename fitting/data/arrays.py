@@ -1,0 +1,172 @@
+"""Named arrays from NPZ, MAT, HDF5 and netCDF files, never unpickled, and never larger than announced."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+
+from fitting.errors import InputError
+
+#: Largest array that is read, in bytes: an hour of 400 regions at 250 Hz is 3 GB.
+LARGEST = 4 * 2**30
+
+
+def existing(path: str | Path) -> Path:
+    """``path`` if there is such a file; refuses it otherwise, naming the folder's files."""
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file in it")
+    near = sorted(p.name for p in path.parent.glob(f"*{path.suffix}"))[:8] if path.parent.is_dir() else []
+    hint = f"; {path.parent} holds {', '.join(near)}" if near else ""
+    raise InputError(f"there is no file {path}{hint}")
+
+
+def check_size(size: int | float, what: str):
+    """Refuse an array of ``size`` bytes that is too large to be meant."""
+    if size > LARGEST:
+        raise InputError(f"{what} would take {size / 2**30:,.0f} GB; at most {LARGEST / 2**30:g} GB are read")
+
+
+def read_arrays(path: str | Path, names: Iterable[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Those of the named arrays that a file holds, and the names of all that it holds.
+
+    Parameters
+    ----------
+    path : path
+        ``.npz``, ``.mat`` (of any version), ``.h5``, ``.hdf5`` or ``.nc``. Text becomes arrays of str.
+    names : iterable of str
+        In groups of HDF5, the last part of the name counts.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, of another format, or an array is too large.
+    """
+    path = existing(path)
+    readers: dict[str, Callable] = {".npz": _npz, ".mat": _mat, ".h5": _hdf5, ".hdf5": _hdf5}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"cannot read arrays from {path.suffix or 'a file without extension'}")
+    try:
+        return reader(path, set(names))
+    except InputError:
+        raise
+    except Exception as error:  # the libraries raise whatever they stumble over in a damaged file
+        raise InputError(
+            f"{path} is not a readable {path.suffix[1:].upper()} file of plain arrays: {_line(error)}"
+        ) from None
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of an NPZ file; refuses object arrays, which would need unpickling."""
+    path = existing(path)
+    try:
+        return _npz(path, None)[0]
+    except InputError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise many types for damaged files
+        raise InputError(f"{path} is not a readable NPZ file of plain arrays: {_line(error)}") from None
+
+
+def _npz(path: Path, names: set[str] | None) -> tuple[dict[str, np.ndarray], list[str]]:
+    found, present = {}, []
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            name = entry.filename.removesuffix(".npy")
+            present.append(name)
+            if names is not None and name not in names:
+                continue
+            check_size(entry.file_size, f"{path}: {name}")
+            with archive.open(entry) as stream:
+                version = np.lib.format.read_magic(stream)
+                header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = header(stream)
+                if dtype.hasobject:
+                    raise InputError(f"{path} is not a readable NPZ file of plain arrays: {name} holds pickled objects")
+                # In Python's integers, which do not overflow.
+                size = int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize
+                rest = entry.file_size - stream.tell()
+                if size != rest:
+                    raise InputError(f"{path}: {name} is announced with {size:,} bytes, but {rest:,} are there")
+            with archive.open(entry) as stream:
+                found[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    return found, present
+
+
+def _mat(path: Path, names: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    with path.open("rb") as stream:
+        if b"MATLAB 7.3" in stream.read(128) or h5py.is_hdf5(path):
+            # MATLAB stores columns first.
+            found, present = _hdf5(path, names)
+            return {name: value.T for name, value in found.items()}, present
+    with path.open("rb") as stream:
+        listing = scipy.io.whosmat(stream)
+    for name, shape, kind in listing:
+        check_size(8.0 * float(np.prod([float(n) for n in shape])), f"{path}: {name} ({kind})")
+    present = [name for name, _, _ in listing]
+    with path.open("rb") as stream:
+        values = scipy.io.loadmat(stream, variable_names=[n for n in present if n in names])
+    return {name: _plain(values[name]) for name in present if name in names}, present
+
+
+def _plain(value: Any) -> np.ndarray:
+    """A MATLAB array; cells of text become an array of str."""
+    value = np.asarray(value)
+    if value.dtype.kind != "O":
+        return value
+    if not all(isinstance(cell, np.ndarray) and cell.dtype.kind == "U" and cell.size <= 1 for cell in value.flat):
+        raise InputError("a MATLAB cell array must hold one text per cell")
+    return np.array([str(cell.item()) if cell.size else "" for cell in value.flat])
+
+
+def _hdf5(path: Path, names: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    found: dict[str, np.ndarray] = {}
+    present: list[str] = []
+    with h5py.File(path, "r") as file:
+
+        def look(where, item):
+            # Only what lies in the file itself: links to other files are not followed by visititems.
+            if not isinstance(item, h5py.Dataset):
+                return
+            name = where.rsplit("/", 1)[-1]
+            present.append(where)
+            if name not in names or name in found:
+                return
+            if item.is_virtual or item.external:
+                raise InputError(f"{path}: {where} lies in another file, which is not read")
+            size = float(np.prod([float(n) for n in item.shape or ()])) * item.dtype.itemsize
+            check_size(size, f"{path}: {where}")
+            if size > 2**20 and item.id.get_storage_size() == 0:
+                raise InputError(f"{path}: {where} announces {item.shape} values but holds none")
+            found[name] = _text(file, item)
+
+        file.visititems(look)
+    return found, present
+
+
+def _text(file: h5py.File, item: h5py.Dataset) -> np.ndarray:
+    """A dataset; text as str, whether stored as such or as MATLAB's references to character codes."""
+    if h5py.check_string_dtype(item.dtype) is not None:
+        return np.asarray(item.asstr()[()])
+    if h5py.check_ref_dtype(item.dtype) is not None:
+        return np.array(["".join(map(chr, np.ravel(file[reference][()]))) for reference in np.ravel(item[()])])
+    value = np.asarray(item[()])
+    if value.dtype.kind == "S":
+        return np.char.decode(value, "utf-8")
+    if value.dtype.kind == "O":
+        raise InputError(f"{item.name} holds neither numbers nor text")
+    return value

@@ -1,0 +1,104 @@
+"""Names of regions: spellings, hemispheres, and what must never be taken for one another."""
+
+import re
+
+import numpy as np
+import pytest
+
+from fitting import InputError
+from fitting.data import aal2, atlas_regions, connectome, fc_target, hcp_aal2, lobe_order, match, recording
+from fitting.data.atlas import FAMILIES, family_of, identify, split_label
+
+
+@pytest.mark.parametrize("atlas", ["AAL2", "AAL", "Desikan-Killiany"])
+def test_every_name_of_an_atlas_is_known_and_means_one_region(atlas):
+    regions = atlas_regions(atlas)
+    family = next(name for name, members in FAMILIES.items() if atlas in members)
+    assert len({r.label for r in regions}) == len(regions) == {"AAL2": 94, "AAL": 90, "Desikan-Killiany": 82}[atlas]
+    for region in regions:
+        assert identify(region.label, family) == identify(region.name, family) == region.label
+        assert split_label(region.label)[0] == split_label(region.name)[0] == region.hemisphere
+        mirrored = region.label[:-1] + {"L": "R", "R": "L"}[region.hemisphere]
+        assert mirrored in {r.label for r in regions}
+        assert identify(mirrored, family) != region.label
+    assert family_of([r.name for r in regions]) == family
+
+
+@pytest.mark.parametrize(
+    ("spelling", "label"),
+    [
+        ("lh-bankssts", "bankssts.L"),
+        ("bankssts-rh", "bankssts.R"),
+        ("ctx_rh_bankssts", "bankssts.R"),
+        ("L.bankssts", "bankssts.L"),
+        ("Right-Thalamus-Proper", "Thalamus.R"),
+        ("right accumbens area", "Accumbensarea.R"),
+        ("bankssts", None),
+        ("R_bankssts_L", None),
+    ],
+)
+def test_spellings_of_desikan_killiany(spelling, label):
+    assert identify(spelling, "Desikan-Killiany") == label
+
+
+def test_a_recording_in_long_names_and_another_order_is_matched(rng):
+    """The connectome's short labels and the atlas's long ones name the same regions; the order may differ."""
+    regions = aal2()
+    order = rng.permutation(94)
+    signals = rng.standard_normal((50, 94))
+    data = recording(signals, 100.0, [regions[i].name for i in order])
+    labels = hcp_aal2()["target"].values.tolist()
+    matched, dropped = match(labels, data)
+    assert matched["region"].values.tolist() == labels
+    at = {regions[i].label: place for place, i in enumerate(order)}
+    np.testing.assert_array_equal(matched, signals[:, [at[label] for label in labels]])
+    assert sorted(dropped) == sorted(r.name for r in regions if r.lobe == "subcortical")
+    assert matched["hemisphere"].values.tolist() == [label[-1] for label in labels]
+
+
+def test_regions_that_aal2_cut_anew_are_not_those_of_aal():
+    old = [r.name for r in atlas_regions("AAL")]
+    data = recording(np.zeros((9, 90)), 100.0, old)
+    with pytest.raises(InputError, match=r"region\(s\) of the connectome are not in the data: SFG\.L, SFG\.R, MFG\.L"):
+        match(["PreCG.L", "SFG.L", "SFG.R", "MFG.L"], data)
+    matched, _ = match(["PreCG.L", "ACC.R"], data)
+    assert matched.sizes["region"] == 2
+
+
+def test_hemispheres_are_never_swapped():
+    fc = fc_target([[0, 0.2], [0.2, 0]], ["Insula_L", "Cuneus_L"])
+    with pytest.raises(InputError, match=r"not in the data: INS\.R"):
+        match(["INS.R", "CUN.L"], fc)
+
+
+@pytest.mark.parametrize(
+    ("labels", "data", "words"),
+    [
+        (["INS.L", "SFG.R"], ["lh-insula", "rh-superiorfrontal"], "those of AAL, the data's those of Desikan-Killiany"),
+        (["INS.L", "CUN.L"], ["Insula_L", "INS.L", "CUN.L"], "labels Insula_L and INS.L both name INS.L"),
+        (["V1", "V2"], ["V2", "V3"], "not in the data: V1. Unknown region labels in the data: V3"),
+    ],
+)
+def test_what_cannot_be_matched(labels, data, words):
+    n = len(data)
+    with pytest.raises(InputError, match=re.escape(words)):
+        match(labels, fc_target(0.1 * (np.ones((n, n)) - np.eye(n)), data))
+
+
+def test_labels_no_atlas_knows_match_when_they_are_equal():
+    fc = fc_target([[0, 0.1, 0.2], [0.1, 0, 0.3], [0.2, 0.3, 0]], ["V1", "V2", "V3"])
+    matched, dropped = match(["V3", "V1"], fc)
+    assert float(matched[0, 1]) == 0.2
+    assert dropped == ["V2"]
+
+
+def test_hemispheres_given_beside_labels_must_agree():
+    weights = np.ones((2, 2)) - np.eye(2)
+    made = connectome(weights, 30 * weights, ["x1", "INS.R"], hemispheres=["L", "R"])
+    assert made["hemisphere"].values.tolist() == ["L", "R"]
+    with pytest.raises(InputError, match=r"INS\.R is said to lie in hemisphere 'L'"):
+        connectome(weights, 30 * weights, ["x1", "INS.R"], hemispheres=["L", "L"])
+
+
+def test_lobes_of_desikan_killiany():
+    assert lobe_order(["rh-insula", "lh-lingual", "lh-precentral", "elsewhere"]) == [2, 1, 0, 3]

