@@ -24,6 +24,7 @@ from jax import lax
 from jaxtyping import Array, Complex, Float
 
 from fitting.errors import InputError
+from fitting.response.inverse import inverse
 from fitting.response.linear import Linear
 from fitting.signal import Observation, band_pass, low_pass
 from fitting.signal.checks import check_band
@@ -69,7 +70,8 @@ def cross_spectra(
         rate = (2j * jnp.sin(half) * jnp.exp(1j * half)) / dt
         own = rate * jnp.eye(variables) - linear.local
         entries = jnp.concatenate([linear.entry[:, :, None], linear.noise_entry], axis=2)
-        through = jnp.linalg.solve(own, entries.astype(own.dtype))[:, linear.coupled]  # (region, 1 + port)
+        # One chain of inverses, for the reason that `inverse` gives.
+        through = jnp.einsum("rj,rjp->rp", inverse(own)[:, linear.coupled], entries.astype(own.dtype))
         transfer, from_noise = through[:, 0], through[:, 1:]
         next_by_past, out_by_past, next_by_normal, out_by_normal = jnp.moveaxis(linear.noise_process, -1, 0)
         back = jnp.exp(-1j * turn * dt)
@@ -77,7 +79,7 @@ def cross_spectra(
         power = (jnp.abs(from_noise * process) ** 2).sum(1)
         delayed = linear.weights * jnp.exp(-1j * turn * linear.travel)
         matrix = jnp.eye(regions) - transfer[:, None] * delayed
-        root = jnp.linalg.inv(matrix) * jnp.sqrt(power)
+        root = inverse(matrix) * jnp.sqrt(power)
         density = jnp.matmul(root, root.conj().T, precision=lax.Precision.HIGHEST)
         return 2 * dt / 1000 * density
 

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Complex
 
+from fitting.response.inverse import inverse
 from fitting.response.linear import Linear
 
 #: Stands for a root that is not there (1/ms): so far to the left that no mode decays faster.
@@ -137,17 +138,20 @@ def unstable_roots(linear: Linear, right_of: float = 0.0) -> int:
     alone = np.linalg.eigvals(np.asarray(linear.local, complex))
     regions_alone = int((np.abs(1 + alone * dt) > np.exp(line * dt)).sum())
 
-    def determinant(f):
+    def relative(f):
         root = line + 2j * jnp.pi * f / 1000
         own = jnp.expm1(root * dt) / dt * jnp.eye(variables) - linear.local
-        transfer = jnp.linalg.solve(own, linear.entry[:, :, None].astype(own.dtype))[:, linear.coupled, 0]
-        return jnp.linalg.slogdet(jnp.eye(len(transfer)) - transfer[:, None] * _delayed(linear, root))[0]
+        transfer = jnp.einsum("rj,rj->r", inverse(own)[:, linear.coupled], linear.entry.astype(own.dtype))
+        return jnp.eye(len(transfer)) - transfer[:, None] * _delayed(linear, root)
 
     @jax.jit
     def follow(frequencies):
         def one(f):
-            sign, change = jax.jvp(determinant, (f,), (jnp.ones_like(f),))
-            return sign, (change / sign).imag
+            matrix, change = jax.jvp(relative, (f,), (jnp.ones_like(f),))
+            rate = (inverse(matrix) * change.T).sum().imag
+            # One after the other, for the reason that `inverse` gives.
+            matrix, rate = lax.optimization_barrier((matrix, rate))
+            return jnp.linalg.slogdet(matrix)[0], rate
 
         return lax.map(one, frequencies, batch_size=16)
 

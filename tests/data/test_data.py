@@ -1,7 +1,6 @@
 """Labelled data: the embedded connectome, files good and bad, and the Kaggle cache."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -10,8 +9,6 @@ import xarray as xr
 from fitting import InputError
 from fitting.data import (
     aal2,
-    connectome,
-    fc_target,
     hcp_aal2,
     kaggle_connectome,
     kaggle_recording,
@@ -85,89 +82,6 @@ def test_recordings_round_trip(tmp_path, rng):
 def test_connectome_file_round_trips(tmp_path):
     np.savez(tmp_path / "c.npz", weights=FC, lengths=FC * 100, labels=np.array(LABELS))
     np.testing.assert_array_equal(read_connectome(tmp_path / "c.npz").lengths, FC * 100)
-
-
-def bad_files(tmp_path):
-    """Files that cannot be used, each with words of the sentence it gets."""
-    yield tmp_path / "absent.csv", "there is no file"
-    yield tmp_path, "is a folder"
-    (tmp_path / "x.doc").write_text("x")
-    yield tmp_path / "x.doc", "cannot read an FC matrix from .doc"
-    (tmp_path / "empty.csv").write_text("")
-    yield tmp_path / "empty.csv", "is empty"
-    (tmp_path / "binary.csv").write_bytes(bytes(range(128, 256)))
-    yield tmp_path / "binary.csv", "is not a text file"
-    yield write_csv(tmp_path / "oblong.csv", FC[:, :2], LABELS, LABELS[:2]), "not square"
-    yield write_csv(tmp_path / "mixed.csv", FC, LABELS, LABELS[::-1]), "same labels in the same order"
-    yield write_csv(tmp_path / "twice.csv", FC, ["A.L", "A.L", "B.L"]), "occur twice: A.L"
-    yield write_csv(tmp_path / "text.csv", FC.astype(str).astype(object) + "?"), "is not a number"
-    ragged = write_csv(tmp_path / "ragged.csv")
-    ragged.write_text(ragged.read_text().replace(",0.2", "", 1))
-    yield ragged, "has 2 values but there are 3 columns"
-    nan = FC.copy()
-    nan[0, 1] = np.nan
-    yield write_csv(tmp_path / "nan.csv", nan), "not finite"
-    skew = FC.copy()
-    skew[0, 1] = 0.5
-    yield write_csv(tmp_path / "skew.csv", skew), "not symmetric; A.L-A.R is 0.5 one way"
-    np.savez(tmp_path / "pickle.npz", fc=np.array([{}], dtype=object), labels=np.array(LABELS))
-    yield tmp_path / "pickle.npz", "plain arrays"
-    np.savez(tmp_path / "nolabels.npz", fc=FC)
-    yield tmp_path / "nolabels.npz", "one of labels, region_labels, regions, names is needed"
-    (tmp_path / "cut.npz").write_bytes((tmp_path / "nolabels.npz").read_bytes()[:60])
-    yield tmp_path / "cut.npz", "is not a readable NPZ"
-
-
-def test_bad_fc_files_get_a_sentence(tmp_path):
-    for path, words in bad_files(tmp_path):
-        with pytest.raises(InputError, match=re.escape(words)):
-            read_fc(path)
-
-
-def test_bad_recordings_get_a_sentence(tmp_path, rng):
-    signals = rng.standard_normal((50, 3))
-    (tmp_path / "bad.nc").write_bytes(b"not a netCDF file")
-    good = recording(signals, 100.0, LABELS)
-    good.drop_vars("region").to_dataset(name="x").to_netcdf(tmp_path / "nolabels.nc", engine="h5netcdf")
-    uneven = good.assign_coords(time=np.r_[0:25, 30:55] / 100)
-    uneven.to_dataset(name="x").to_netcdf(tmp_path / "uneven.nc", engine="h5netcdf")
-    back = good.isel(time=slice(None, None, -1))
-    back.to_dataset(name="x").to_netcdf(tmp_path / "back.nc", engine="h5netcdf")
-    xr.Dataset({"x": ("time", np.zeros(3))}).to_netcdf(tmp_path / "flat.nc", engine="h5netcdf")
-    for name, words in {
-        "bad.nc": "not a readable netCDF",
-        "nolabels.nc": "has no labels",
-        "uneven.nc": "evenly spaced",
-        "back.nc": "time must increase",
-        "flat.nc": "one variable of dimensions time and region",
-        "x.wav": "there is no file",
-    }.items():
-        with pytest.raises(InputError, match=words):
-            read_recording(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: connectome(FC, FC[:2, :2], LABELS), "same regions"),
-        (lambda: connectome(FC, -FC, LABELS), "lengths must not be negative"),
-        (lambda: connectome(-FC, FC, LABELS), "weights must not be negative"),
-        (lambda: connectome(FC, np.zeros((3, 3)), LABELS), "length of 0 mm"),
-        (lambda: connectome(FC, FC, LABELS[:2]), "2 labels for 3 regions"),
-        (lambda: connectome(FC.astype(str), FC, LABELS), "numbers are needed"),
-        (lambda: fc_target(FC[:2], LABELS), "must be square"),
-        (lambda: recording(np.zeros(5), 100.0, LABELS), "two dimensions"),
-        (lambda: recording(np.zeros((5, 3)), 0.0, LABELS), "positive number of Hz"),
-        (lambda: recording(np.full((5, 3), np.inf), 100.0, LABELS), "not finite at 0 s in A.L"),
-        (
-            lambda: match(["A.L", "C.R"], fc_target(FC, LABELS)),
-            "not in the data: C.R. Unknown region labels in the data: A.R",
-        ),
-    ],
-)
-def test_bad_values_get_a_sentence(call, words, unchecked):
-    with pytest.raises(InputError, match=re.escape(words)):
-        call()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Linear response against simulations, against eigenvalues of the explicit delay line, and its gradients."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -301,3 +303,18 @@ def test_a_steady_state_at_zero_has_a_response(node, directed):
     observation = Observation(low_pass=0.5, orthogonalize=False)
     problem = ResponseProblem(network, parameters, Target(jnp.ones((6, 6))), observation, dt=DT)
     assert np.isfinite(np.asarray(problem.respond({"k": 0.001})[0])).all()
+
+
+def test_gradients_call_no_batches_of_lapack_of_their_own(network):
+    """Two batches side by side can wait for each other for ever (JAX before 0.11.2): there is one chain, the value's."""
+    problem = problem_of(network, Target(jnp.asarray(-network.lengths - network.lengths.T)), Observation(fs=100.0))
+    point = problem.parameters.start()
+
+    def batches(function):
+        text = jax.jit(function).lower(point).compile().as_text()
+        calls = re.findall(r"= \(?c\d+\[([\d,]*)\].*custom-call.*lapack_", text)
+        return sum(shape.count(",") > 1 for shape in calls)
+
+    value = batches(lambda x: problem.loss(x)[0])
+    assert value > 0
+    assert batches(jax.value_and_grad(lambda x: problem.loss(x)[0])) == value

@@ -1,0 +1,45 @@
+"""Read a MATLAB file of version 4 to 7.2 and write its arrays as NPZ: a program, run as a process of its own.
+
+SciPy's reader takes type codes from the file unchecked, so that a damaged file can end the whole process (scipy/scipy
+pull request 25349). Here that process is not the user's. It imports nothing of this package, to start fast.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+import scipy.io
+
+
+def plain(value: Any) -> np.ndarray:
+    """A MATLAB array; cells of text become an array of str."""
+    value = np.asarray(value)
+    if value.dtype.kind != "O":
+        return value
+    if not all(isinstance(cell, np.ndarray) and cell.dtype.kind == "U" and cell.size <= 1 for cell in value.flat):
+        raise ValueError("a MATLAB cell array must hold one text per cell")
+    return np.array([str(cell.item()) if cell.size else "" for cell in value.flat], str)
+
+
+def main(path: str, out: str, largest: int, names: list[str]):
+    """Write the named arrays to ``out``, and the names of all as the array ``__names__``."""
+    with open(path, "rb") as stream:
+        listing = scipy.io.whosmat(stream)
+        for name, shape, kind in listing:
+            size = 8.0 * float(np.prod([float(n) for n in shape]))
+            if size > largest:
+                raise ValueError(
+                    f"{name} ({kind}) would take {size / 2**30:,.0f} GB; at most {largest / 2**30:g} GB are read"
+                )
+        stream.seek(0)
+        present = [name for name, _, _ in listing]
+        wanted = [name for name in present if name in names]
+        values = scipy.io.loadmat(stream, variable_names=wanted) if wanted else {}
+    np.savez(out, __names__=np.array(present, str), **{name: plain(values[name]) for name in wanted})
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    except Exception as error:
+        sys.exit(" ".join((str(error) or type(error).__name__).split())[:300])

@@ -1,0 +1,388 @@
+"""Inputs that cannot be used, each with words of the sentence that it gets: no traceback, no repair in silence."""
+
+import json
+import re
+import struct
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+
+from fitting import InputError
+from fitting.data import connectome, fc_target, match, read_connectome, read_fc, read_recording, recording
+
+LABELS = ["INS.L", "INS.R", "CUN.L"]
+FC = np.array([[0, 0.1, 0.2], [0.1, 0, 0.3], [0.2, 0.3, 0]])
+LENGTHS = 100 * FC
+SIGNALS = np.random.default_rng(0).standard_normal((50, 3))
+
+
+def changed(matrix, value, at=(0, 1)):
+    matrix = np.array(matrix, float)
+    matrix[at] = value
+    return matrix
+
+
+def npz(**arrays):
+    def make(folder):
+        np.savez(folder / "x.npz", **arrays)
+        return folder / "x.npz"
+
+    return make
+
+
+def text(name, content, **beside):
+    def make(folder):
+        (folder / name).write_text(content)
+        for other, more in beside.items():
+            (folder / other.replace("__", ".")).write_text(more)
+        return folder / name
+
+    return make
+
+
+def cut(make, share=0.6):
+    """The file that ``make`` writes, cut off."""
+
+    def damaged(folder):
+        path = make(folder)
+        data = path.read_bytes()
+        path.write_bytes(data[: int(share * len(data))])
+        return path
+
+    return damaged
+
+
+def flipped(make):
+    """The file that ``make`` writes, with bytes overwritten in its middle."""
+
+    def damaged(folder):
+        path = make(folder)
+        data = bytearray(path.read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 64] = bytes(255 - b for b in data[middle : middle + 64])
+        path.write_bytes(bytes(data))
+        return path
+
+    return damaged
+
+
+def compressed(folder):
+    np.savez_compressed(folder / "x.npz", fc=FC, labels=LABELS)
+    return folder / "x.npz"
+
+
+def mat(folder, **more):
+    scipy.io.savemat(folder / "x.mat", {"fc": FC, "labels": np.array(LABELS, dtype=object)}, do_compression=True)
+    return folder / "x.mat"
+
+
+def hdf5(folder):
+    with h5py.File(folder / "x.h5", "w") as file:
+        file["fc"], file["labels"] = FC, LABELS
+    return folder / "x.h5"
+
+
+def netcdf(change=lambda r: r, engine="h5netcdf"):
+    def make(folder):
+        change(recording(SIGNALS, 100.0, LABELS)).to_dataset(name="x").to_netcdf(folder / "x.nc", engine=engine)
+        return folder / "x.nc"
+
+    return make
+
+
+def archive(**files):
+    def make(folder):
+        with zipfile.ZipFile(folder / "x.zip", "w") as out:
+            for name, content in files.items():
+                out.writestr(name.replace("__", "/").replace("DOTS", "..") + ".txt", content)
+        return folder / "x.zip"
+
+    return make
+
+
+def huge_npz(folder):
+    """A header that announces 10 GB before eight bytes."""
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1250000000,), }".ljust(117) + b"\n"
+    with zipfile.ZipFile(folder / "x.npz", "w") as out:
+        out.writestr("fc.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(8))
+        out.writestr("labels.npy", b"")
+    return folder / "x.npz"
+
+
+def huge_hdf5(folder):
+    with h5py.File(folder / "x.h5", "w") as file:
+        file.create_dataset("fc", (36_000, 36_000), "f8", chunks=(100, 100))
+        file["labels"] = LABELS
+    return folder / "x.h5"
+
+
+def empty_hdf5(folder):
+    with h5py.File(folder / "x.h5", "w") as file:
+        file.create_dataset("fc", (3_000, 3_000), "f8", chunks=(100, 100))
+        file["labels"] = LABELS
+    return folder / "x.h5"
+
+
+def huge_netcdf(folder):
+    with h5py.File(folder / "x.nc", "w") as file:
+        file.create_dataset("x", (1_250_000_000, 1), "f8", chunks=(1_000_000, 1))
+    return folder / "x.nc"
+
+
+def elsewhere_hdf5(folder):
+    """A matrix whose numbers lie in another file, which must not be opened."""
+    FC.tofile(folder / "secret")
+    with h5py.File(folder / "x.h5", "w") as file:
+        file.create_dataset("fc", (3, 3), "f8", external=[(str(folder / "secret"), 0, h5py.h5f.UNLIMITED)])
+        file["labels"] = LABELS
+    return folder / "x.h5"
+
+
+def huge_mat(folder):
+    """A MATLAB 4 header that announces 40 000 x 40 000."""
+    (folder / "x.mat").write_bytes(struct.pack("<5i", 0, 40_000, 40_000, 0, 3) + b"fc\0" + bytes(8))
+    return folder / "x.mat"
+
+
+def rows(matrix, names=LABELS, columns=None, first="region"):
+    lines = [",".join([first, *(columns or names)])]
+    return "\n".join(lines + [",".join([n, *map(str, r)]) for n, r in zip(names, matrix, strict=True)]) + "\n"
+
+
+def bids(**changes):
+    """A BIDS folder with a fault: files by name, slashes written as two underscores."""
+
+    def make(folder):
+        matrix = "\n".join("\t".join(map(str, row)) for row in LENGTHS)
+        files = {
+            "net/a_weights.tsv": matrix,
+            "net/a_distances.tsv": matrix,
+            "coord/a_labels.tsv": "\n".join(LABELS),
+        } | {name.replace("__", "/").replace("_DOT_", "."): content for name, content in changes.items()}
+        for name, content in files.items():
+            if content is not None:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(content)
+        return folder
+
+    return make
+
+
+TSV = "\t".join(LABELS) + "\n" + "\n".join("1\t2\t3" for _ in range(20))
+CENTRES = "INS.L 1 2 3\nINS.R 1 2 3\nCUN.L 1 2 3"
+MATRIX = "0 1 2\n1 0 3\n2 3 0"
+
+#: Reader, what it is given, words of its sentence.
+BAD = {
+    # Files that are not there, not readable, or damaged
+    "absent": (read_fc, lambda f: f / "x.csv", "there is no file"),
+    "a folder": (read_fc, lambda f: f, "is a folder"),
+    "another format": (read_fc, text("x.doc", "x"), "cannot read an FC matrix from .doc"),
+    "a sound": (read_recording, text("x.wav", "x"), "cannot read a recording from .wav"),
+    "empty": (read_fc, text("x.csv", ""), "is empty"),
+    "binary text": (
+        read_fc,
+        lambda f: (f / "x.csv").write_bytes(bytes(range(128, 256))) and f / "x.csv",
+        "not a text file",
+    ),
+    "cut NPZ": (read_fc, cut(compressed), "not a readable NPZ"),
+    "corrupt NPZ": (read_fc, flipped(compressed), "x.npz"),
+    "cut MAT": (read_fc, cut(mat), "not a readable MAT"),
+    "corrupt MAT": (read_fc, flipped(mat), "not a readable MAT"),
+    "cut HDF5": (read_fc, cut(hdf5), "not a readable H5"),
+    "cut netCDF 4": (read_recording, cut(netcdf()), "not a readable netCDF"),
+    "cut netCDF 3": (
+        read_recording,
+        cut(netcdf(lambda r: r.drop_vars(["good", "hemisphere"]), "scipy"), 0.1),
+        "not a readable",
+    ),
+    "cut ZIP": (read_connectome, cut(archive(weights=MATRIX, centres=CENTRES)), "not a readable ZIP"),
+    "text as netCDF": (read_recording, text("x.nc", "not a netCDF file"), "not a readable netCDF"),
+    "text as FIF": (read_recording, text("x_raw.fif", "not a FIF file"), "not a readable raw FIF"),
+    # Larger than they can be, or reaching out
+    "10 GB in an NPZ header": (read_fc, huge_npz, "announced with 10,000,000,000 bytes, but 8 are there"),
+    "10 GB in an HDF5 header": (read_fc, huge_hdf5, "would take 10 GB; at most 4 GB are read"),
+    "nothing behind an HDF5 header": (read_fc, empty_hdf5, "announces (3000, 3000) values but holds none"),
+    "10 GB in a netCDF header": (read_recording, huge_netcdf, "would take 9 GB"),
+    "12 GB in a MAT header": (read_fc, huge_mat, "would take 12 GB"),
+    "a pickle in an NPZ": (read_fc, npz(fc=np.array([{}], dtype=object), labels=LABELS), "holds pickled objects"),
+    "numbers in another file": (read_fc, elsewhere_hdf5, "lies in another file"),
+    "a ZIP that climbs": (read_connectome, archive(DOTS__weights=MATRIX), "names a path outside itself"),
+    "a BIDS sidecar that climbs": (
+        read_connectome,
+        bids(net__a_weights_DOT_json=json.dumps({"CoordsRows": "../../../../etc/x.json"})),
+        "outside the data set",
+    ),
+    # Shapes
+    "not square": (read_fc, text("x.csv", rows(FC[:, :2], LABELS, LABELS[:2])), "not square"),
+    "ragged": (read_fc, text("x.csv", rows(FC).replace(",0.2", "", 1)), "has 2 values but there are 3 columns"),
+    "weights and lengths differ": (
+        read_connectome,
+        npz(weights=FC, lengths=FC[:2, :2], labels=LABELS),
+        "weights are (3, 3) but lengths are (2, 2)",
+    ),
+    "three dimensions": (read_recording, npz(signals=np.zeros((4, 3, 2)), fs=1.0, labels=LABELS), "two dimensions"),
+    "turned": (read_recording, npz(signals=SIGNALS.T, fs=1.0, labels=LABELS), "its axes are turned"),
+    "text for numbers": (read_fc, text("x.csv", rows(FC).replace("0.3", "n/a")), "'n/a' in row INS.R, column CUN.L"),
+    "complex": (read_recording, npz(signals=SIGNALS * 1j, fs=1.0, labels=LABELS), "real numbers"),
+    "four coordinates": (
+        read_connectome,
+        archive(weights=MATRIX, tract_lengths=MATRIX, centres=CENTRES.replace("3", "3 4")),
+        "a label and three coordinates",
+    ),
+    "a missing part": (read_connectome, archive(weights=MATRIX, centres=CENTRES), "lacks tract_lengths.txt"),
+    "one matrix": (read_connectome, text("weights.csv", rows(FC)), "a connectome needs weights and lengths"),
+    "no distances": (read_connectome, bids(net__a_distances_DOT_tsv=None), "has no a_distances.tsv beside it"),
+    "two connectomes": (read_connectome, bids(net__b_weights_DOT_tsv="0"), "holds 2 connectomes"),
+    # Values
+    "NaN": (read_fc, text("x.csv", rows(changed(FC, np.nan))), "not finite, the first at row 0, column 1"),
+    "infinite": (
+        read_recording,
+        npz(signals=changed(SIGNALS, np.inf), fs=10.0, labels=LABELS),
+        "not finite at 0 s in INS.R",
+    ),
+    "skew": (read_fc, text("x.csv", rows(changed(FC, 0.5))), "not symmetric; INS.L-INS.R is 0.5 one way"),
+    "negative length": (
+        read_connectome,
+        npz(weights=FC, lengths=changed(LENGTHS, -1), labels=LABELS),
+        "lengths must not be negative; INS.L from INS.R is -1",
+    ),
+    "zero length": (
+        read_connectome,
+        npz(weights=FC, lengths=changed(LENGTHS, 0), labels=LABELS),
+        "has a weight but a length of 0 mm",
+    ),
+    "negative weight": (
+        read_connectome,
+        npz(weights=changed(FC, -1), lengths=LENGTHS, labels=LABELS),
+        "weights must not be negative",
+    ),
+    "no connection": (read_connectome, npz(weights=0 * FC, lengths=LENGTHS, labels=LABELS), "all weights are zero"),
+    # Labels
+    "no labels": (read_fc, npz(fc=FC), "one of labels, region_labels, regions, names is needed"),
+    "no first row": (read_fc, text("x.csv", "0,0.1\n0.1,0\n"), "has no labels"),
+    "too few labels": (read_fc, npz(fc=FC, labels=LABELS[:2]), "2 labels for 3 regions"),
+    "an empty label": (read_fc, npz(fc=FC, labels=["A", "", "B"]), "region 1 (from 0) has no label"),
+    "twice": (read_fc, text("x.csv", rows(FC, ["INS.L", "INS.L", "CUN.L"])), "occur twice: INS.L"),
+    "rows unlike columns": (read_fc, text("x.csv", rows(FC, LABELS, LABELS[::-1])), "same labels in the same order"),
+    "unlabelled netCDF": (read_recording, netcdf(lambda r: r.drop_vars(["region", "hemisphere"])), "has no labels"),
+    "no BIDS labels": (read_connectome, bids(coord__a_labels_DOT_tsv=None), "has no labels"),
+    "hemispheres swapped": (
+        read_connectome,
+        archive(weights=MATRIX, tract_lengths=MATRIX, centres=CENTRES, hemispheres="1 0 0"),
+        "INS.L is said to lie in hemisphere 'R'",
+    ),
+    "hemispheres of another kind": (
+        read_connectome,
+        archive(weights=MATRIX, tract_lengths=MATRIX, centres=CENTRES, hemispheres="left right left"),
+        "must hold 1 for right and 0 for left; got 'left'",
+    ),
+    "which of two": (read_fc, npz(fc=FC, matrix=FC, labels=LABELS), "which of them is meant cannot be told"),
+    "sensors": (
+        read_recording,
+        text("x.csv", "time,MEG0111,MEG0112,MEG0113,MEG0121\n0,1,2,3,4\n1,1,2,3,4\n"),
+        "these are sensors, not regions",
+    ),
+    # Time and units
+    "lengths in m": (read_connectome, npz(weights=FC, lengths=LENGTHS / 1000, labels=LABELS), "would be 0.03 mm"),
+    "lengths in an unknown unit": (
+        read_connectome,
+        bids(net__a_distances_DOT_json='{"Units": "furlong"}'),
+        "unknown unit 'furlong'",
+    ),
+    "time in an unknown unit": (
+        read_recording,
+        netcdf(lambda r: r.assign_coords(time=("time", r.time.values, {"units": "fortnights"}))),
+        "unknown unit of time 'fortnights'",
+    ),
+    "time backwards": (read_recording, netcdf(lambda r: r.isel(time=slice(None, None, -1))), "time must increase"),
+    "time with a gap": (
+        read_recording,
+        netcdf(lambda r: r.assign_coords(time=np.r_[0:25, 30:55] / 100)),
+        "must be evenly spaced",
+    ),
+    "time without numbers": (read_recording, netcdf(lambda r: r.drop_vars(["time", "good"])), "no time coordinate"),
+    "no rate": (read_recording, npz(signals=SIGNALS, labels=LABELS), "does not say its sampling rate"),
+    "no rate in a table": (read_recording, text("x.tsv", TSV), "does not say its sampling rate"),
+    "two rates": (read_recording, npz(signals=SIGNALS, fs=[1.0, 2.0], labels=LABELS), "must be one number of Hz"),
+    "a rate of zero": (read_recording, npz(signals=SIGNALS, fs=0.0, labels=LABELS), "positive number of Hz"),
+    "a rate in words": (
+        read_recording,
+        text("x.tsv", TSV, x__json='{"SamplingFrequency": "fast"}'),
+        "must be a number of Hz; got 'fast'",
+    ),
+    "a sidecar that is a list": (read_recording, text("x.tsv", TSV, x__json="[1]"), "must hold one JSON object"),
+    "a broken sidecar": (read_recording, text("x.tsv", TSV, x__json="{"), "not a readable JSON file"),
+    "a bad segment outside": (
+        read_recording,
+        npz(signals=SIGNALS, fs=10.0, labels=LABELS, bad=[[7.0, 8.0]]),
+        "from 7 to 8 s is outside the recording, 0 to 4.9 s",
+    ),
+    "a bad segment backwards": (
+        read_recording,
+        npz(signals=SIGNALS, fs=10.0, labels=LABELS, bad=[[2.0, 1.0]]),
+        "must end after it begins; got 2 to 1 s",
+    ),
+    "unknown atlas": (lambda p: read_fc(p, atlas="Brodmann"), npz(fc=FC, labels=LABELS), "unknown atlas 'Brodmann'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_inputs_get_a_sentence(name, tmp_path, unchecked):
+    reader, make, words = BAD[name]
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        reader(make(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_another_rate_than_the_files_is_refused(tmp_path):
+    path = npz(signals=SIGNALS, fs=100.0, labels=LABELS)(tmp_path)
+    assert read_recording(path, fs=100.0).attrs["fs"] == 100.0
+    with pytest.raises(InputError, match="sampled at 100 Hz, not at 200 Hz"):
+        read_recording(path, fs=200.0)
+
+
+def test_there_are_at_least_forty():
+    assert len(BAD) >= 40
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: connectome(FC.astype(str), FC, LABELS), "numbers are needed"),
+        (lambda: fc_target(FC[:2], LABELS), "must be square"),
+        (lambda: recording(np.zeros(5), 100.0, LABELS), "two dimensions"),
+        (
+            lambda: match(["INS.L", "CUN.R"], fc_target(FC, LABELS)),
+            "not in the data: CUN.R. Unknown region labels in the data: INS.R, CUN.L",
+        ),
+        (lambda: connectome(FC, LENGTHS, LABELS, centres=FC[:, :2]), "three per region; got shape (3, 2)"),
+        (lambda: connectome(FC, LENGTHS, LABELS, hemispheres=["left", "R", "L"]), "must be 'L', 'R' or ''; got 'left'"),
+        (lambda: connectome(FC, LENGTHS, LABELS, hemispheres=["L", "R"]), "2 hemispheres for 3 regions"),
+    ],
+)
+def test_bad_values_get_a_sentence(call, words, unchecked):
+    with pytest.raises(InputError, match=re.escape(words)):
+        call()
+
+
+def test_a_single_region_is_a_connectome():
+    assert connectome([[0.0]], [[0.0]], ["INS.L"]).sizes["target"] == 1
+
+
+def test_nothing_outside_is_opened(tmp_path):
+    """The reader leaves the file that an HDF5 file points to alone: it is not even there."""
+    path = elsewhere_hdf5(tmp_path)
+    Path(tmp_path / "secret").unlink()
+    with pytest.raises(InputError, match="lies in another file"):
+        read_fc(path)
+    virtual = h5py.VirtualLayout((3, 3), "f8")
+    virtual[:] = h5py.VirtualSource(str(tmp_path / "y.h5"), "fc", (3, 3))
+    with h5py.File(tmp_path / "x.nc", "w") as file:
+        file.create_virtual_dataset("x", virtual)
+    with pytest.raises(InputError, match="lies in another file"):
+        read_recording(tmp_path / "x.nc")
