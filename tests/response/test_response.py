@@ -306,7 +306,7 @@ def test_a_steady_state_at_zero_has_a_response(node, directed):
 
 
 def test_gradients_call_no_batches_of_lapack_of_their_own(network):
-    """Two batches side by side can wait for each other for ever (JAX before 0.11.2): there is one chain, the value's."""
+    """Two batches side by side can wait for each other for ever (JAX before 0.11.2): only the value has a chain."""
     problem = problem_of(network, Target(jnp.asarray(-network.lengths - network.lengths.T)), Observation(fs=100.0))
     point = problem.parameters.start()
 
