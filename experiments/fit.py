@@ -40,7 +40,7 @@ def main(config: DictConfig) -> float:
     began = time.perf_counter()
     console = Console()
     folder = Path(HydraConfig.get().runtime.output_dir)
-    problem, response, connectome, labels, dropped, true = setup(config)
+    problem, response, connectome, labels, dropped, true, data_notes = setup(config)
     settings = settings_of(config)
     fit_key, fresh_key, initial_key, check_key = jax.random.split(jax.random.key(config.seed), 4)
     polish_key = jax.random.fold_in(fit_key, 1)
@@ -48,6 +48,8 @@ def main(config: DictConfig) -> float:
     console.print(f"{len(labels)} regions; {problem.observation}")
     if dropped:
         console.print(f"{len(dropped)} regions of the data are not in the connectome: {', '.join(dropped)}")
+    for note in data_notes:
+        console.print(note)
     how = (
         "of linear response"
         if response
@@ -134,7 +136,7 @@ def main(config: DictConfig) -> float:
                 evaluation.identifiability_seeds,
                 on_evaluation=lambda n, total: bar.update(task, completed=n, total=total),
             )
-    notes = []
+    notes = list(data_notes)
     if problem.objective.spectrum > 0 and problem.target.spectrum is None:
         notes.append("The target has no spectra in model units, so the loss is connectivity alone.")
     responded = jax.jit(response.respond)(result.fitted) if response else None

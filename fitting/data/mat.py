@@ -35,7 +35,8 @@ def main(path: str, out: str, largest: int, names: list[str]):
         present = [name for name, _, _ in listing]
         wanted = [name for name in present if name in names]
         values = scipy.io.loadmat(stream, variable_names=wanted) if wanted else {}
-    np.savez(out, __names__=np.array(present, str), **{name: plain(values[name]) for name in wanted})
+    arrays: dict[str, Any] = {name: plain(values[name]) for name in wanted}
+    np.savez(out, __names__=np.array(present, str), **arrays)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float
 
+from fitting.data import good_pieces
 from fitting.errors import InputError
 from fitting.signal import Observation, fc_correlation, upper_pairs, welch
 
@@ -179,26 +181,49 @@ class Objective:
             raise InputError(f"no frequency of a {self.spectrum_window:g} s window lies in {low:g} to {high:g} Hz")
         return density[inside]
 
-    def target(self, recording: xr.DataArray, observation: Observation) -> Target:
-        """Connectivity, and spectra if they are in model units, of a recording.
+    def target(self, recording: xr.DataArray | Sequence[xr.DataArray], observation: Observation) -> Target:
+        """Connectivity, and spectra if they are in model units, of a recording, or of several.
+
+        Every stretch between bad segments is processed by itself, and stretches shorter than
+        :attr:`fitting.signal.Observation.shortest` are left out (see :func:`fitting.data.good_pieces`). Stretches and
+        runs of a subject are averaged by their length; subjects count alike.
 
         Parameters
         ----------
-        recording : DataArray (time, region)
-            See :mod:`fitting.data.labelled`.
+        recording : DataArray (time, region), or several
+            See :mod:`fitting.data.labelled`; several must have the same regions in the same order.
         observation : Observation
 
         Returns
         -------
         Target
+
+        Raises
+        ------
+        InputError
+            If there is none, regions differ, or nothing is left of one.
         """
-        fs = float(recording.attrs["fs"])
-        signals = jnp.asarray(recording.values)
-        fc = observation.fc(signals, fs)
+        recordings = [recording] if isinstance(recording, xr.DataArray) else list(recording)
+        if not recordings:
+            raise InputError("a target needs at least one recording")
+        pieces = []
+        for one in recordings:
+            if one["region"].values.tolist() != recordings[0]["region"].values.tolist():
+                raise InputError("recordings must have the same regions in the same order; match them first")
+            pieces += good_pieces(one, observation.shortest)[0]
+        subjects = [str(piece.attrs.get("subject", "")) for piece in pieces]
+        seconds = np.array([piece.sizes["time"] / float(piece.attrs["fs"]) for piece in pieces])
+        totals = {subject: sum(seconds[[s == subject for s in subjects]]) for subject in subjects}
+        shares = [t / totals[s] / len(totals) for s, t in zip(subjects, seconds, strict=True)]
+
+        def mean(function):
+            values = [function(jnp.asarray(piece.values), float(piece.attrs["fs"])) for piece in pieces]
+            return sum((share * value for share, value in zip(shares, values, strict=True)), jnp.zeros(()))
+
         spectrum = None
-        if self.spectrum > 0 and recording.attrs.get("units") == "model":
-            spectrum = self.spectra(observation.resample(signals, fs), observation.fs)
-        return Target(fc, spectrum, recording.sizes["time"] / fs)
+        if self.spectrum > 0 and all(piece.attrs.get("units") == "model" for piece in pieces):
+            spectrum = mean(lambda x, fs: self.spectra(observation.resample(x, fs), observation.fs))
+        return Target(mean(observation.fc), spectrum, float(seconds.sum()))
 
     def compare(
         self, signals: Float[Array, "time region"], fs: float, observation: Observation, target: Target

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from fitting.data import aal2, lobe_order
+from fitting.data import good_pieces, lobe_order
+from fitting.data.atlas import lobe_of
+from fitting.signal import welch
 
 STYLE: Any = {
     "font.size": 8,
@@ -157,8 +160,8 @@ def regional(maps: Mapping[str, Any], labels) -> Figure:
     labels : sequence of str
     """
     order = lobe_order(list(labels))
-    lobes = {region.label: region.lobe for region in aal2()}
-    groups = [f"{labels[i][-1]} {lobes.get(labels[i], 'other')}" for i in order]
+    lobes = {label: lobe_of(label) or "other" for label in labels}
+    groups = [f"{labels[i][-1]} {lobes[labels[i]]}" for i in order]
     edges = [i for i in range(1, len(groups)) if groups[i] != groups[i - 1]]
     with mpl.rc_context(STYLE):
         figure = _figure(7.0, 1.1 * len(maps) + 0.9)
@@ -191,8 +194,8 @@ def residuals(target, fitted, lengths, labels) -> Figure:
         return (values - values.mean()) / (values.std() or 1.0)
 
     difference = standard(target) - standard(fitted)
-    lobes = {region.label: region.lobe for region in aal2()}
-    names = [lobes.get(label, "other") for label in labels]
+    lobes = {label: lobe_of(label) or "other" for label in labels}
+    names = [lobes[label] for label in labels]
     kinds = sorted(set(names))
     means = np.full((len(kinds), len(kinds)), np.nan)
     kind = np.array([kinds.index(name) for name in names])
@@ -267,4 +270,64 @@ def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray], u
             ax.set_title(name.replace("_", " ") + (f" ({unit})" if unit != "1" else ""))
             ax.set_xlabel("true (band: 20 %)")
         figure.axes[0].set_ylabel("fitted")
+    return figure
+
+
+def connectome_overview(connectome, speed: float) -> Figure:
+    """Weights and lengths ordered by hemisphere and lobe, weights against lengths, and delays at a speed in m/s."""
+    order = lobe_order(connectome["target"].values.tolist())
+    weights, lengths = (connectome[name].values[np.ix_(order, order)].copy() for name in ("weights", "lengths"))
+    linked = (weights > 0) & ~np.eye(len(weights), dtype=bool)
+    with mpl.rc_context(STYLE):
+        figure = _figure(7.0, 5.6)
+        axes = figure.subplots(2, 2)
+        for ax, matrix, label in (
+            (axes[0, 0], np.log10(np.where(linked, weights, np.nan)), "log10 weight"),
+            (axes[0, 1], np.where(linked, lengths, np.nan), "length (mm)"),
+        ):
+            image = ax.imshow(matrix, cmap="viridis", interpolation="nearest")
+            ax.set_xlabel("source region")
+            ax.set_ylabel("target region")
+            figure.colorbar(image, ax=ax, shrink=0.8, label=label)
+        axes[1, 0].plot(lengths[linked], weights[linked], ".", ms=2, alpha=0.4, color=BLUE)
+        axes[1, 0].set_yscale("log")
+        axes[1, 0].set_xlabel("length (mm)")
+        axes[1, 0].set_ylabel("weight")
+        axes[1, 1].hist(lengths[linked] / speed, bins=40, color=BLUE)
+        axes[1, 1].set_xlabel(f"delay at {speed:g} m/s (ms)")
+        axes[1, 1].set_ylabel("connections")
+    return figure
+
+
+def data_overview(recordings, fc, labels, observation) -> Figure:
+    """Connectivity ordered by hemisphere and lobe, its values, and the spectra of the first recording."""
+    order = lobe_order(list(labels))
+    fc = np.asarray(fc)[np.ix_(order, order)].copy()
+    values = fc[np.triu_indices(len(fc), 1)]
+    limit = float(np.percentile(np.abs(values), 99)) or 1.0
+    with mpl.rc_context(STYLE):
+        count = 3 if recordings else 2
+        figure = _figure(2.4 * count + 0.6, 2.6)
+        axes = figure.subplots(1, count)
+        np.fill_diagonal(fc, np.nan)
+        image = axes[0].imshow(fc, cmap="PuOr_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        axes[0].set_xticks([])
+        axes[0].set_yticks([])
+        axes[0].set_xlabel("regions, by hemisphere and lobe")
+        figure.colorbar(image, ax=axes[0], shrink=0.8, label="connectivity")
+        axes[1].hist(values, bins=40, color=BLUE)
+        axes[1].set_xlabel("connectivity")
+        axes[1].set_ylabel("pairs of regions")
+        if recordings:
+            piece = good_pieces(recordings[0], observation.shortest)[0][0]
+            fs = float(piece.attrs["fs"])
+            window = min(2.0, piece.sizes["time"] / fs)
+            frequencies, power = welch(jnp.asarray(piece.values, float), fs, window)
+            shown = (frequencies > 0) & (frequencies <= min(45.0, fs / 2))
+            decibels = 10 * np.log10(np.maximum(np.asarray(power)[shown], 1e-300))
+            axes[2].plot(frequencies[shown], decibels, color=GREY, lw=0.4, alpha=0.5)
+            axes[2].plot(frequencies[shown], np.median(decibels, axis=1), color=ORANGE, lw=1.5)
+            axes[2].axvspan(*observation.band, color=BLUE, alpha=0.15, lw=0)
+            axes[2].set_xlabel("frequency (Hz)")
+            axes[2].set_ylabel("power (dB); median and all regions")
     return figure

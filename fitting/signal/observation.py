@@ -81,6 +81,16 @@ class Observation:
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative; got {getattr(self, name)} s")
 
+    @property
+    def shortest(self) -> float:
+        """Shortest stretch of a recording, in s, that tells anything.
+
+        Both trims, and two periods of the slowest filter: of the envelopes' low-pass or, without one, of the band's
+        width; a second at least.
+        """
+        slowest = self.low_pass if self.low_pass is not None else self.band[1] - self.band[0]
+        return 2 * self.trim + max(2 / slowest, 1.0)
+
     def resample(self, x: Float[Array, "time region"], fs: float) -> Float[Array, "samples region"]:
         """Signals at this observation's rate.
 

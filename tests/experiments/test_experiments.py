@@ -15,6 +15,8 @@ import xarray as xr
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from fitting.data import aal2
+
 # The scripts are tested as a user runs them, without the run-time checks of types.
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -226,7 +228,29 @@ def test_a_fit_by_linear_response(tmp_path):
     assert "already holds a fit" in again.stderr
 
 
-@pytest.mark.parametrize("script", ["fit", "recover", "poor_start"])
+def test_describe_says_what_was_loaded(tmp_path, rng):
+    """A folder of two subjects in the atlas's long names, one with a bad segment."""
+    for subject in ("01", "02"):
+        file = tmp_path / "data" / f"sub-{subject}_task-rest_timeseries.tsv"
+        file.parent.mkdir(exist_ok=True)
+        rows = "\n".join("\t".join(f"{v:.4f}" for v in row) for row in rng.standard_normal((4000, 94)))
+        file.write_text("\t".join(region.name for region in aal2()) + "\n" + rows)
+        file.with_suffix(".json").write_text('{"SamplingFrequency": 200, "Units": "T"}')
+    events = tmp_path / "data" / "sub-02_task-rest_events.tsv"
+    events.write_text("onset\tduration\ttrial_type\n4\t2\tbad_blink\n")
+    run_in = f"hydra.run.dir={tmp_path}/run"
+    settings = ["observation.low_pass=1", f"data.path={tmp_path}/data"]
+    done = run("describe.py", "data=recording", *settings, run_in)
+    assert done.returncode == 0, done.stderr
+    for words in ("80 regions", "Hippocampus_L", "2 subject(s) (01, 02)", "200 Hz", "6.83 to 248 mm", "symmetric"):
+        assert words in " ".join(done.stdout.split()), words
+    # The 4 s before the bad segment are as long as two trims and two periods of 1 Hz.
+    assert "2 s in bad segments" in done.stdout
+    for name in ("connectome", "data"):
+        assert (tmp_path / "run" / "figures" / f"{name}.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("script", ["fit", "recover", "poor_start", "describe"])
 def test_settings_of_jax_are_made_before_it_computes(script):
     """Importing the library makes JAX compute, and a setting made after that is not heard."""
     code = f"""

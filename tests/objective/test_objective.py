@@ -91,3 +91,31 @@ def test_silence_has_a_finite_loss_and_gradient():
 def test_bad_settings_get_a_sentence(settings, words):
     with pytest.raises(InputError, match=words):
         Objective(**settings)
+
+
+def test_a_target_of_several_recordings_is_their_average(rng):
+    """Runs count by their length within a subject, subjects alike, and bad segments not at all."""
+    observation = Observation(fs=100.0, band=(8.0, 12.0), low_pass=1.0)
+    labels = ["A.L", "B.L", "C.L"]
+
+    def made(seconds, **more):
+        return recording(rng.standard_normal((round(100 * seconds), 3)), 100.0, labels, **more)
+
+    runs = [made(30, subject="1"), made(10, subject="1", run="2"), made(20, subject="2")]
+    fcs = [np.asarray(observation.fc(jnp.asarray(r.values), 100.0)) for r in runs]
+    target = Objective().target(runs, observation)
+    np.testing.assert_allclose(target.fc, ((0.75 * fcs[0] + 0.25 * fcs[1]) + fcs[2]) / 2, rtol=1e-12)
+    assert target.seconds == 60.0
+    artefact = runs[0].values.copy()
+    artefact[1000:1200] = np.nan
+    cut = recording(artefact, 100.0, labels, bad=[(10.0, 12.0)])
+    parts = [np.asarray(observation.fc(jnp.asarray(runs[0].values[a:b]), 100.0)) for a, b in ((0, 1000), (1200, 3000))]
+    target = Objective().target(cut, observation)
+    np.testing.assert_allclose(target.fc, (10 * parts[0] + 18 * parts[1]) / 28, rtol=1e-12)
+    assert target.seconds == 28.0
+    with pytest.raises(InputError, match="same regions in the same order"):
+        Objective().target([runs[0], runs[1].isel(region=[1, 0, 2])], observation)
+    with pytest.raises(InputError, match="at least one recording"):
+        Objective().target([], observation)
+    with pytest.raises(InputError, match="no stretch without bad segments is as long as 4 s"):
+        Objective().target(made(3), observation)

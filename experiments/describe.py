@@ -1,0 +1,47 @@
+"""What was loaded: ``python experiments/describe.py [data=...]`` prints and draws it, before anything is fitted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+import jax
+import numpy as np
+from build import connectome_of, measured, network_of, objective_of, observation_of, sentences
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+
+from fitting.evaluate import structural_baselines
+from fitting.report import describe_connectome, describe_data
+from fitting.report.figures import connectome_overview, data_overview, save
+from fitting.units import magnitude
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@sentences
+def main(config: DictConfig) -> float:
+    """Print two tables and draw two figures; returns the correlation of the data with the structural weights."""
+    jax.config.update("jax_enable_x64", config.precision == 64)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    console = Console()
+    connectome = connectome_of(config)
+    speed = magnitude(config.parameters.signal_speed.value, "m/s", "parameters.signal_speed.value")
+    console.print(describe_connectome(connectome, speed))
+    save(connectome_overview(connectome, speed), folder / "figures" / "connectome")
+    observation = observation_of(config)
+    dt = magnitude(config.simulation.dt, "ms", "simulation.dt")
+    data = measured(config, network_of(config, connectome), connectome, observation, dt)
+    fc = data.matrix if data.matrix is not None else objective_of(config).target(data.recordings, observation).fc
+    fc = np.asarray(fc)
+    baselines = structural_baselines(connectome, fc)
+    console.print(describe_data(data.recordings, fc, data.dropped, observation, baselines))
+    labels = connectome["target"].values.tolist()
+    save(data_overview(data.recordings, fc, labels, observation), folder / "figures" / "data")
+    console.print(f"Written: {folder / 'figures'}", soft_wrap=True)
+    return baselines["structural_weights"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
