@@ -94,17 +94,17 @@ class ResponseProblem:
         grid = frequency_grid(self.observation, self.frequencies)
         linear = linearize(self.network, values, dt=self.dt)
         connect = orthogonalized_connectivity if self.observation.orthogonalizes_simulation else envelope_connectivity
-        fc = connect(cross_spectra(linear, grid), grid, self.observation)
+        # One call for all frequencies: two would be two chains of LAPACK calls (see fitting.response.inverse).
+        seen = self.objective.frequencies(self.observation.fs) if self.objective.sees_spectra(self.target) else []
+        spectra = cross_spectra(linear, np.concatenate([grid, seen]))
+        fc = connect(spectra[: len(grid)], grid, self.observation)
         # A steady state that was not found has no response.
         scale = jnp.abs(linear.steady).max() / self.dt
         fc = jnp.where(linear.residual <= 1e4 * jnp.finfo(fc.dtype).eps * scale, fc, jnp.nan)
         # Modes that oscillate in the band, and modes that do not oscillate: nodes may have two steady states.
         centre = float(np.mean(self.observation.band))
         growth = jnp.concatenate([rightmost_roots(linear, f).real for f in (centre, 0.0)])
-        power = None
-        if self.objective.sees_spectra(self.target):
-            every = self.objective.frequencies(self.observation.fs)
-            power = jnp.diagonal(cross_spectra(linear, every), axis1=1, axis2=2).real
+        power = jnp.diagonal(spectra[len(grid) :], axis1=1, axis2=2).real if len(seen) else None
         return fc, growth, power
 
     @property
