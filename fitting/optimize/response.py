@@ -95,7 +95,9 @@ class ResponseProblem:
         linear = linearize(self.network, values, dt=self.dt)
         connect = orthogonalized_connectivity if self.observation.orthogonalizes_simulation else envelope_connectivity
         # One call for all frequencies: two would be two chains of LAPACK calls (see fitting.response.inverse).
-        seen = self.objective.frequencies(self.observation.fs) if self.objective.sees_spectra(self.target) else []
+        seen = np.zeros(0)
+        if self.objective.sees_spectra(self.target):
+            seen = self.objective.frequencies(self.observation.fs)
         spectra = cross_spectra(linear, np.concatenate([grid, seen]))
         fc = connect(spectra[: len(grid)], grid, self.observation)
         # A steady state that was not found has no response.
