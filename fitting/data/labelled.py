@@ -158,6 +158,21 @@ def connectome(
     return result
 
 
+def isolated(connectome: xr.Dataset) -> list[str]:
+    """Regions of a connectome without any connection, in or out.
+
+    Examples
+    --------
+    >>> from fitting.data import connectome, isolated
+    >>> linked = [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    >>> isolated(connectome(linked, [[0, 30.0, 0], [30.0, 0, 0], [0, 0, 0]], ["a", "b", "c"]))
+    ['c']
+    """
+    weights = np.where(np.eye(connectome.sizes["target"], dtype=bool), 0.0, connectome["weights"].values)
+    alone = ~(weights > 0).any(0) & ~(weights > 0).any(1)
+    return connectome["target"].values[alone].tolist()
+
+
 def recording(
     signals,
     fs: float,

@@ -211,6 +211,15 @@ class Objective:
             if one["region"].values.tolist() != recordings[0]["region"].values.tolist():
                 raise InputError("recordings must have the same regions in the same order; match them first")
             pieces += good_pieces(one, observation.shortest)[0]
+        for piece in pieces:
+            # A constant has no envelope: what is computed of it is rounding.
+            spread, size = np.ptp(piece.values, axis=0), np.abs(piece.values).max(axis=0)
+            still = piece["region"].values[spread <= 1e-9 * size]
+            if len(still):
+                raise InputError(
+                    f"the recording {piece.attrs.get('provenance', '')} is constant in {', '.join(still)}, so that it "
+                    f"has no connectivity there; leave these regions out of the recording and of the connectome"
+                )
         subjects = [str(piece.attrs.get("subject", "")) for piece in pieces]
         seconds = np.array([piece.sizes["time"] / float(piece.attrs["fs"]) for piece in pieces])
         totals = {subject: sum(seconds[[s == subject for s in subjects]]) for subject in subjects}

@@ -16,6 +16,7 @@ import optax
 
 from fitting.errors import InputError
 from fitting.optimize.checkpoint import Checkpoints
+from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
 from fitting.optimize.response import ResponseProblem
 
@@ -185,54 +186,51 @@ def fit(
     if on_compiled:
         on_compiled(compile_seconds, memory_bytes)
 
-    status, interrupted = "max_steps", False
-    while len(rows) < settings.steps:
-        if _gave_up(rows, settings):
-            status = "diverged"
-            break
-        if _converged(rows, settings):
-            status = "converged"
-            break
-        if interrupted:
-            status = "interrupted"
-            break
-        tick = time.perf_counter()
-        number = len(rows)
-        here = jax.random.fold_in(step_key, number if settings.fresh_noise else 0)
-        values = _plain(parameters.values(point))
-        try:
+    status = "max_steps"
+    with Interrupt() as interrupt:
+        while len(rows) < settings.steps:
+            if _gave_up(rows, settings):
+                status = "diverged"
+                break
+            if _converged(rows, settings):
+                status = "converged"
+                break
+            if interrupt.asked:
+                status = "interrupted"
+                if store and rows:
+                    store.save(point, memory, rows)
+                break
+            tick = time.perf_counter()
+            number = len(rows)
+            here = jax.random.fold_in(step_key, number if settings.fresh_noise else 0)
+            values = _plain(parameters.values(point))
             moved, new_memory, terms, norm, finite = jax.block_until_ready(compiled(point, memory, here))
-        except KeyboardInterrupt:
-            interrupted = True
-            if store and rows:
+            rows.append(
+                {
+                    "loss": float(terms.loss),
+                    "fc_correlation": float(terms.fc_correlation),
+                    "spectrum": float(terms.spectrum),
+                    "gradient_norm": float(norm),
+                    "finite": bool(finite),
+                    "seconds": time.perf_counter() - tick,
+                    "point": _plain(point),
+                    "values": {p.name: values[p.name] for p in parameters.free},
+                }
+            )
+            point, memory = moved, new_memory
+            good = _finite(rows)
+            if not rows[-1]["finite"] and good:
+                # Halfway back to where the loss was last finite.
+                point = {name: (point[name] + good[-1]["point"][name]) / 2 for name in point}
+            # Quick steps are not worth saving one by one: what a kill loses is computed again, to the same bits.
+            if store and (time.perf_counter() - saved > SAVE_SECONDS or len(rows) == settings.steps):
                 store.save(point, memory, rows)
-            continue
-        rows.append(
-            {
-                "loss": float(terms.loss),
-                "fc_correlation": float(terms.fc_correlation),
-                "spectrum": float(terms.spectrum),
-                "gradient_norm": float(norm),
-                "finite": bool(finite),
-                "seconds": time.perf_counter() - tick,
-                "point": _plain(point),
-                "values": {p.name: values[p.name] for p in parameters.free},
-            }
-        )
-        point, memory = moved, new_memory
-        good = _finite(rows)
-        if not rows[-1]["finite"] and good:
-            # Halfway back to where the loss was last finite.
-            point = {name: (point[name] + good[-1]["point"][name]) / 2 for name in point}
-        # Quick steps are not worth saving one by one: what a kill loses is computed again, to the same bits.
-        if store and (time.perf_counter() - saved > SAVE_SECONDS or len(rows) == settings.steps):
-            store.save(point, memory, rows)
-            saved = time.perf_counter()
-        if on_step:
-            on_step(_progress(rows, settings))
-    else:
-        if _gave_up(rows, settings):
-            status = "diverged"
+                saved = time.perf_counter()
+            if on_step:
+                on_step(_progress(rows, settings))
+        else:
+            if _gave_up(rows, settings):
+                status = "diverged"
 
     chosen, best = _choose(problem, rows, point, start, settings, check_key)
     bad = sum(not row["finite"] for row in rows)

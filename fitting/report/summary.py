@@ -103,6 +103,7 @@ def summarize(
                 "sd": fresh.sd if len(fresh.fc_correlation) > 1 else None,
                 "n": len(fresh.fc_correlation),
                 "seconds": fresh.seconds,
+                "drop": float(last.mean()) - fresh.mean if len(last) else None,
             },
         },
         "baselines": dict(baselines),
@@ -240,7 +241,8 @@ def table(summary: Mapping[str, Any]) -> Group:
     scores.add_row(
         f"fitted model, {fresh['n']} fresh seeds of {fresh['seconds']:g} s", f"{_score(fresh['mean'])}{spread}"
     )
-    scores.add_row("fitted model, last training steps", _score(summary["fc_correlation"]["training"]))
+    drop = f" (drop {fresh['drop']:.3f})" if fresh["drop"] is not None else ""
+    scores.add_row("fitted model, last training steps", f"{_score(summary['fc_correlation']['training'])}{drop}")
     scores.add_row("initial parameters, fresh seeds", _score(summary["fc_correlation"]["initial"]))
     held_out = summary["fc_correlation"]["held_out"]
     if held_out:

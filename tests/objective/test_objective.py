@@ -115,6 +115,10 @@ def test_a_target_of_several_recordings_is_their_average(rng):
     assert target.seconds == 28.0
     with pytest.raises(InputError, match="same regions in the same order"):
         Objective().target([runs[0], runs[1].isel(region=[1, 0, 2])], observation)
+    still = runs[0].copy()
+    still[:, 1] = 1.5
+    with pytest.raises(InputError, match=r"is constant in B\.L, so that it has no connectivity there"):
+        Objective().target(still, observation)
     with pytest.raises(InputError, match="at least one recording"):
         Objective().target([], observation)
     with pytest.raises(InputError, match="no stretch without bad segments is as long as 4 s"):

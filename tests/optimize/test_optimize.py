@@ -1,6 +1,7 @@
 """Parameters, the whole chain's gradient, and the fit loop: finding, surviving, stopping, resuming."""
 
 import json
+import signal
 from dataclasses import replace
 
 import jax
@@ -14,6 +15,7 @@ from fitting import InputError
 from fitting.network import Network, simulate, simulated_recording
 from fitting.objective import Objective, Target
 from fitting.optimize import Parameter, Parameters, Problem, Settings, fit
+from fitting.optimize.interrupt import Interrupt
 from fitting.signal import Observation
 
 LABELS = [f"R{i}.L" for i in range(6)]
@@ -129,6 +131,32 @@ def test_resume_continues_bit_for_bit(problem, stop, tmp_path):
     for name in whole.fitted:
         assert whole.fitted[name].tobytes() == rest.fitted[name].tobytes()
     np.testing.assert_array_equal(whole.history["loss"], rest.history["loss"])
+
+
+def test_ctrl_c_finishes_the_step_saves_and_reports(problem, tmp_path):
+    """What follows goes on to the bits of a fit that was not interrupted."""
+    optimizer, settings, key = optax.adam(0.2), Settings(steps=4, average=2), jax.random.key(2)
+    whole = fit(problem, optimizer, settings, key=key)
+
+    def press(progress):
+        if progress.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    cut = fit(problem, optimizer, settings, key=key, checkpoints=tmp_path / "c", on_step=press)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert cut.status == "interrupted"
+    assert len(cut.history["loss"]) == 2
+    rest = fit(problem, optimizer, settings, key=key, checkpoints=tmp_path / "c", resume=True)
+    np.testing.assert_array_equal(whole.history["loss"], rest.history["loss"])
+    assert whole.fitted["k"] == rest.fitted["k"]
+
+
+def test_the_second_ctrl_c_interrupts_at_once():
+    with Interrupt():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_checkpoints_that_do_not_fit_are_named(problem, directed, tmp_path):
