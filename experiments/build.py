@@ -13,6 +13,7 @@ import environment  # noqa: F401
 # isort: split
 import hydra
 import jax
+import optax
 import xarray as xr
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -256,5 +257,7 @@ def search_of(config: DictConfig) -> SearchSettings | None:
 
 
 def optimizer_of(config: DictConfig):
-    """The Optax optimiser that a config instantiates."""
+    """The Optax optimiser that a config instantiates; schedules need steps, so that there is none without them."""
+    if config.fit.steps == 0:
+        return optax.identity()
     return hydra.utils.instantiate(config.optimizer)

@@ -56,7 +56,8 @@ def main(config: DictConfig) -> float:
         else f"of {problem.duration / 1000:g} s simulated "
         f"({problem.duration / problem.dt:,.0f} steps of {problem.dt:g} ms)"
     )
-    console.print(f"Fitting {names}: up to {settings.steps} steps {how}. Compiling.")
+    steps = f"up to {settings.steps} steps" if settings.steps else "a search"
+    console.print(f"Fitting {names}: {steps} {how}. Compiling.")
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[info]}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         tasks = {}

@@ -31,7 +31,7 @@ class Settings:
     Parameters
     ----------
     steps : int
-        Largest number of steps.
+        Largest number of steps; 0 leaves :func:`solve` with its search alone.
     patience : int
         The fit has converged when the mean loss of the last ``patience`` steps is no longer better
         than that of the ``patience`` steps before, by more than the noise in that difference.
@@ -60,9 +60,10 @@ class Settings:
     most_seeds: int = 2
 
     def __post_init__(self):
-        if self.steps < 1 or self.patience < 2 or self.average < 1:
+        if self.steps < 0 or self.patience < 2 or self.average < 1:
             raise InputError(
-                f"steps ({self.steps}) and average ({self.average}) must be at least 1, patience ({self.patience}) 2"
+                f"average ({self.average}) must be at least 1, patience ({self.patience}) 2, "
+                f"steps ({self.steps}) not negative"
             )
 
 
@@ -161,6 +162,8 @@ def fit(
     """
     settings = settings or Settings()
     parameters = problem.parameters
+    if settings.steps < 1:
+        raise InputError("a fit by gradients needs at least one step; fit.steps is 0")
     optimizer = optax.chain(optax.clip_by_global_norm(settings.clip), optimizer)
     step_key, check_key = jax.random.split(key)
 

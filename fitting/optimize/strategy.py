@@ -88,7 +88,7 @@ def solve(
     problem : Problem
     optimizer : optax.GradientTransformation
     settings : Settings, optional
-        Of the local stage.
+        Of the local stage; no steps leave it out.
     searching : SearchSettings, optional
         Of the global stage; it is left out if None.
     key : PRNG key
@@ -132,6 +132,10 @@ def solve(
     tell("measuring gradients", 0, 1)
     health = gradient_health(problem, starts[0], health_key, seeds=3, most_seeds=settings.most_seeds)
     tell("measuring gradients", 1, 1, health.reason)
+    if settings.steps == 0:
+        if searched is None:
+            raise InputError("there is nothing to do: neither a search (search.generations) nor steps (fit.steps)")
+        return Solution(_of_search(problem, searched, "The search alone, as asked"), problem, searched, health, None)
     if not health.usable and searching is not None:
         closer = look(
             "searching closer",
@@ -142,7 +146,8 @@ def solve(
         if searched is not None:
             closer.evaluations += searched.evaluations
             closer.seconds += searched.seconds
-        return Solution(_of_search(problem, closer, health), problem, closer, health, None)
+        note = f"Gradients carry nothing where the search has led; it went on alone. {health.reason}"
+        return Solution(_of_search(problem, closer, note), problem, closer, health, None)
     if health.usable:
         problem = replace(problem, horizon=health.horizon)
     raced = None
@@ -181,7 +186,7 @@ def solve(
     return Solution(result, problem, searched, health, raced)
 
 
-def _of_search(problem: Problem, searched: SearchResult, health: GradientHealth) -> FitResult:
+def _of_search(problem: Problem, searched: SearchResult, note: str) -> FitResult:
     best = searched.candidates[0]
     plain: Callable[[Any], dict[str, Any]] = lambda tree: {n: np.asarray(v) for n, v in tree.items()}  # noqa: E731
     return FitResult(
@@ -194,5 +199,5 @@ def _of_search(problem: Problem, searched: SearchResult, health: GradientHealth)
         0,
         0.0,
         searched.seconds,
-        notes=[f"Gradients carry nothing where the search has led; it went on alone. {health.reason}."],
+        notes=[f"{note}."],
     )

@@ -242,7 +242,7 @@ NET = Network(np.ones((3, 3)), np.full((3, 3), 40.0), speed_bounds=(2.0, 8.0))
         (lambda: Parameters([Parameter("k", 1.0, 0.0, 2.0)] * 2, NET), "given twice: k"),
         (lambda: Parameters([Parameter("signal_speed", 3.0, 1.0, 8.0, unit="m/s")], NET), "widen network.speed_bounds"),
         (lambda: Parameters([Parameter("k", np.ones(3), 0.0, 2.0)], NET), "per_region"),
-        (lambda: Settings(steps=0), "at least 1"),
+        (lambda: Settings(steps=-1), "not negative"),
     ],
 )
 def test_bad_parameters_get_a_sentence(call, words, unchecked):

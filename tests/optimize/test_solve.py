@@ -213,6 +213,19 @@ def test_solve_finds_the_global_basin_from_the_wrong_one(directed):
     assert both.result.initial["k"] == pytest.approx(local.result.initial["k"])
 
 
+def test_either_stage_alone(directed):
+    problem = landscape(directed)
+    kinds = {"key": jax.random.key(0)}
+    alone = solve(problem, optax.adam(0.1), Settings(steps=0), SearchSettings(generations=3, population=6), **kinds)
+    assert (alone.result.chosen, alone.raced, len(alone.result.history)) == ("search", None, 0)
+    assert alone.result.point["k"] == alone.searched.candidates[0].point["k"]
+    descent = solve(problem, optax.adam(0.1), Settings(steps=2, patience=2), None, **kinds)
+    assert descent.searched is None
+    assert len(descent.result.history["loss"]) == 2
+    with pytest.raises(InputError, match="neither a search"):
+        solve(problem, optax.adam(0.1), Settings(steps=0), None, **kinds)
+
+
 def test_resuming_nothing_is_refused(directed, tmp_path):
     with pytest.raises(InputError, match="nothing to resume"):
         solve(landscape(directed), optax.adam(0.1), key=jax.random.key(0), folder=tmp_path / "none", resume=True)
