@@ -47,9 +47,7 @@ def good_files(folder: Path) -> dict[str, list[Path]]:
     np.savez(names["recording"] / "a.npz", signals=SIGNALS, fs=100.0, labels=LABELS, bad=[[0.1, 0.2]])
     scipy.io.savemat(names["connectome"] / "b.mat", parts | {"labels": cells}, do_compression=True)
     scipy.io.savemat(names["fc"] / "b.mat", {"fc": WEIGHTS, "labels": cells})
-    scipy.io.savemat(
-        names["recording"] / "b.mat", {"signals": SIGNALS, "fs": 100.0, "labels": cells}, format="4" if 0 else "5"
-    )
+    scipy.io.savemat(names["recording"] / "b.mat", {"signals": SIGNALS, "fs": 100.0, "labels": cells})
     for kind, more in {
         "connectome": parts,
         "fc": {"fc": WEIGHTS},
