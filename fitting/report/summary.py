@@ -241,8 +241,8 @@ def table(summary: Mapping[str, Any]) -> Group:
     scores.add_row(
         f"fitted model, {fresh['n']} fresh seeds of {fresh['seconds']:g} s", f"{_score(fresh['mean'])}{spread}"
     )
-    drop = f" (drop {fresh['drop']:.3f})" if fresh["drop"] is not None else ""
-    scores.add_row("fitted model, last training steps", f"{_score(summary['fc_correlation']['training'])}{drop}")
+    scores.add_row("fitted model, last training steps", _score(summary["fc_correlation"]["training"]))
+    scores.add_row("drop from training to fresh seeds", _score(fresh["drop"]))
     scores.add_row("initial parameters, fresh seeds", _score(summary["fc_correlation"]["initial"]))
     held_out = summary["fc_correlation"]["held_out"]
     if held_out:
