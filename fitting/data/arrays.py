@@ -17,6 +17,9 @@ from fitting.errors import InputError
 #: Largest array that is read, in bytes: an hour of 400 regions at 250 Hz is 3 GB.
 LARGEST = 4 * 2**30
 
+#: Slowest disk that is waited for, in bytes per second.
+SLOWEST = 2**21
+
 
 def existing(path: str | Path) -> Path:
     """``path`` if there is such a file; refuses it otherwise, naming the folder's files."""
@@ -114,55 +117,33 @@ def _mat(path: Path, names: set[str]) -> tuple[dict[str, np.ndarray], list[str]]
             # MATLAB stores columns first.
             found, present = _hdf5(path, names)
             return {name: value.T for name, value in found.items()}, present
+    return _apart("mat", path, names)
+
+
+def _hdf5(path: Path, names: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    return _apart("hdf5", path, names)
+
+
+def _apart(program: str, path: Path, names: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Arrays that a program beside this file reads, in a process of its own, for the reason that it gives."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "arrays.npz"
-        # In a process of its own, for the reason given there.
-        program = [sys.executable, str(Path(__file__).with_name("mat.py")), str(path.resolve()), str(out), str(LARGEST)]
-        done = subprocess.run([*program, *sorted(names)], capture_output=True, text=True, errors="replace")
-        if done.returncode < 0:
-            raise InputError(
-                f"{path} is not a readable MAT file of plain arrays: it is damaged so that reading it crashes"
-            )
-        if done.returncode:
-            raise InputError(f"{path} is not a readable MAT file of plain arrays: {done.stderr.strip()}")
+        run_apart(program, path, out, names)
         found, _ = _npz(out, None)
     return found, found.pop("__names__").tolist()
 
 
-def _hdf5(path: Path, names: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    found: dict[str, np.ndarray] = {}
-    present: list[str] = []
-    with h5py.File(path, "r") as file:
-
-        def look(where, item):
-            # Only what lies in the file itself: links to other files are not followed by visititems.
-            if not isinstance(item, h5py.Dataset):
-                return
-            name = where.rsplit("/", 1)[-1]
-            present.append(where)
-            if name not in names or name in found:
-                return
-            if item.is_virtual or item.external:
-                raise InputError(f"{path}: {where} lies in another file, which is not read")
-            size = float(np.prod([float(n) for n in item.shape or ()])) * item.dtype.itemsize
-            check_size(size, f"{path}: {where}")
-            if size > 2**20 and item.id.get_storage_size() == 0:
-                raise InputError(f"{path}: {where} announces {item.shape} values but holds none")
-            found[name] = _text(file, item)
-
-        file.visititems(look)
-    return found, present
-
-
-def _text(file: h5py.File, item: h5py.Dataset) -> np.ndarray:
-    """A dataset; text as str, whether stored as such or as MATLAB's references to character codes."""
-    if h5py.check_string_dtype(item.dtype) is not None:
-        return np.asarray(item.asstr()[()])
-    if h5py.check_ref_dtype(item.dtype) is not None:
-        return np.array(["".join(map(chr, np.ravel(file[reference][()]))) for reference in np.ravel(item[()])])
-    value = np.asarray(item[()])
-    if value.dtype.kind == "S":
-        return np.char.decode(value, "utf-8")
-    if value.dtype.kind == "O":
-        raise InputError(f"{item.name} holds neither numbers nor text")
-    return value
+def run_apart(program: str, path: Path, out: Path, names: Iterable[str] = ()):
+    """Run a reader as a process of its own; refuses a file on which it fails, crashes or does not end."""
+    kind = f"{path} is not a readable {path.suffix[1:].upper()} file of plain arrays"
+    script = str(Path(__file__).with_name(f"{program}.py"))
+    command = [sys.executable, script, str(path.resolve()), str(out), str(LARGEST), *sorted(names)]
+    longest = 20 + path.stat().st_size / SLOWEST
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=longest)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{kind}: it is damaged so that reading it does not end within {longest:.0f} s") from None
+    if done.returncode < 0:
+        raise InputError(f"{kind}: it is damaged so that reading it crashes")
+    if done.returncode:
+        raise InputError(f"{kind}: {done.stderr.strip()}")

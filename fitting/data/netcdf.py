@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import xarray as xr
 
-from fitting.data.arrays import check_size, existing
+from fitting.data.arrays import check_size, existing, run_apart
 from fitting.errors import InputError
 
 
@@ -19,6 +19,7 @@ def read_dataset(path: str | Path) -> xr.Dataset:
             classic = stream.read(3) == b"CDF"
         if not classic:
             _refuse_outside(path)
+            run_apart("hdf5", path, path)
         with xr.open_dataset(path, engine="scipy" if classic else "h5netcdf", decode_times=False) as file:
             check_size(float(file.nbytes), str(path))
             return file.load()
