@@ -213,6 +213,7 @@ def setup(config: DictConfig) -> Setup:
         simulation.seeds,
         simulation.adjoint,
         horizon,
+        simulation.start,
     )
     response = None
     if config.solver not in SOLVERS:

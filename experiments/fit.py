@@ -28,7 +28,7 @@ from fitting.evaluate import (
 )
 from fitting.optimize import fit, solve
 from fitting.report import draw, summarize, table, to_dataset, write_html
-from fitting.response import linearize, unstable_roots
+from fitting.response import departure, linearize, unstable_roots
 from fitting.signal import fc_correlation
 from fitting.units import magnitude
 
@@ -160,6 +160,13 @@ def main(config: DictConfig) -> float:
             if unstable == 0
             else f"The steady state is unstable ({unstable} roots): linear response does not hold at these parameters."
         )
+        away = departure(problem.network, result.fitted, dt=problem.dt)
+        if unstable == 0 and away > 0.01:
+            notes.append(
+                f"There is more than one attractor: from the node's initial values, the network without noise comes to "
+                f"be {away:.2g} away from the steady state that linear response describes. Simulations start at the "
+                + ("steady state." if problem.start == "steady" else "initial values; see simulation.start.")
+            )
     if dropped:
         notes.append(f"Regions of the data left out, because the connectome has none such: {', '.join(dropped)}.")
     summary = summarize(

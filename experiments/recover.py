@@ -16,10 +16,25 @@ from rich.console import Console
 from rich.progress import Progress
 
 from fitting import InputError
-from fitting.evaluate import fresh_seeds, recovery
+from fitting.evaluate import DEVIANCE_95, fresh_seeds, profile_loss, recovery
 from fitting.optimize import solve
 from fitting.report import figures
 from fitting.units import magnitude
+
+
+def profiles_of(problem, row: dict, names: list[str], key) -> dict:
+    """Profiles of the loss along some parameters of one draw, and whether their intervals hold the true values."""
+    found = {}
+    for name in names:
+        profile = profile_loss(problem, problem.parameters.point(row["fitted"]), name, key)
+        low, high = profile.identifiability.interval or (-np.inf, np.inf)
+        found[name] = {
+            "values": profile.values.tolist(),
+            "deviance": profile.deviance.tolist(),
+            "interval": [low, high],
+            "holds_truth": bool(low <= row["true"][name] <= high),
+        }
+    return found
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
@@ -63,18 +78,35 @@ def main(config: DictConfig) -> float:
                     "seconds": solution.result.seconds,
                 }
                 file.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
-            rows.append(json.loads(file.read_text(encoding="utf-8")))
+            row = json.loads(file.read_text(encoding="utf-8"))
+            file = folder / f"profile_{number:02d}.json"
+            if not file.is_file():
+                config.data.truth, config.data.seed = true, 1000 + number
+                problem = setup(config).problem
+                key = jax.random.fold_in(jax.random.key(config.seed + 1), number)
+                file.write_text(json.dumps(profiles_of(problem, row, config.study.profile, key), indent=2) + "\n")
+            rows.append(row | {"profiles": json.loads(file.read_text(encoding="utf-8"))})
             bar.update(task, completed=number + 1)
     true = {name: np.array([row["true"][name] for row in rows]) for name in ends}
     fitted = {name: np.array([row["fitted"][name] for row in rows]) for name in ends}
     found = recovery(true, fitted)
+    curves = {name: [row["profiles"][name] for row in rows] for name in config.study.profile}
+    for name, each in curves.items():
+        found[name]["intervals_that_hold_the_truth"] = sum(curve["holds_truth"] for curve in each)
     (folder / "recovery.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     figures.save(figures.recovery(true, fitted, units), folder / "figures" / "recovery")
+    for name, each in curves.items():
+        picture = figures.profiles_against_truth(each, true[name], fitted[name], name, units[name], DEVIANCE_95)
+        figures.save(picture, folder / "figures" / f"profiles_{name}")
     console = Console()
     for name, row in found.items():
         console.print(
             f"{name}: median error {100 * row['median_relative_error']:.1f} %, "
             f"correlation of logarithms {row['correlation']:.2f}, {row['n']} draws"
+        )
+    for name in curves:
+        console.print(
+            f"{name}: {found[name]['intervals_that_hold_the_truth']} of {len(rows)} profile intervals (95 %) hold the truth"
         )
     console.print(f"Written: {folder}", soft_wrap=True)
     return next(iter(found.values()))["median_relative_error"]

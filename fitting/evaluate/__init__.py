@@ -3,6 +3,7 @@
 from fitting.evaluate.baselines import held_out_baselines, structural_baselines
 from fitting.evaluate.identifiability import Identifiability, identifiability
 from fitting.evaluate.information import DEVIANCE_95, Profile, profile_likelihood, response_information
+from fitting.evaluate.profile import profile_loss
 from fitting.evaluate.recovery import recovery
 from fitting.evaluate.seeds import SeedScores, fresh_seeds
 
@@ -15,6 +16,7 @@ __all__ = [
     "held_out_baselines",
     "identifiability",
     "profile_likelihood",
+    "profile_loss",
     "recovery",
     "response_information",
     "structural_baselines",

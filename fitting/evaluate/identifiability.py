@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,7 +77,48 @@ def identifiability(
     the bounds allow. Otherwise the reason says which of the two failed.
     """
     scalars = [p for p in problem.parameters.free if not p.per_region]
-    count = len(scalars)
+    around = measure_surroundings(problem, point, key, seeds, step, on_evaluation)
+    scatter = _sandwich(around.hessian, around.noise(problem, averaged))
+    curvatures = np.diagonal(around.curvatures).T
+    return {
+        p.name: _judge(p, float(point[p.name]), step, around.rises[i], curvatures[i], scatter, i)
+        for i, p in enumerate(scalars)
+    }
+
+
+class Surroundings(NamedTuple):
+    """The loss around a point: every noise seed's slopes, curvatures and rises, by global free parameter."""
+
+    slopes: np.ndarray  # (parameter, seed)
+    curvatures: np.ndarray  # (parameter, parameter, seed)
+    rises: np.ndarray  # (parameter, seed): mean of the losses on both sides, less that in the middle
+
+    @property
+    def hessian(self):
+        """Mean curvature."""
+        return self.curvatures.mean(-1)
+
+    def noise(self, problem: Problem, averaged: int = 1):
+        """Covariance of the slopes, by the noise of ``averaged`` simulations and that of the recording."""
+        simulated = problem.duration / 1000 - problem.observation.transient
+        # A target of unknown length is taken to be as noisy as one simulation.
+        share = 1 / averaged + (simulated / problem.target.seconds if np.isfinite(problem.target.seconds) else 1.0)
+        if self.slopes.shape[1] < 2:
+            return np.full((len(self.slopes), len(self.slopes)), np.nan)
+        return np.atleast_2d(np.cov(self.slopes)) * share
+
+
+def measure_surroundings(
+    problem: Problem,
+    point: Mapping[str, Any],
+    key,
+    seeds: int,
+    step: float,
+    on_evaluation: Callable[[int, int], None] | None = None,
+) -> Surroundings:
+    """Losses on a cross of displaced points, every displacement with the same noise seeds."""
+    names = [p.name for p in problem.parameters.free if not p.per_region]
+    count = len(names)
     keys = jax.random.split(key, seeds)
     evaluate = jax.jit(lambda point, key: problem.loss(point, key)[0])
     point = {name: jnp.asarray(value) for name, value in point.items()}
@@ -94,11 +135,9 @@ def identifiability(
                 on_evaluation(done, total)
         return np.array(values)
 
-    names = [p.name for p in scalars]
     middle = losses()
     above = np.array([losses(**{name: step}) for name in names]).reshape(count, seeds)
     below = np.array([losses(**{name: -step}) for name in names]).reshape(count, seeds)
-    slopes = (above - below) / (2 * step)
     curvature = np.empty((count, count, seeds))
     for i in range(count):
         curvature[i, i] = (above[i] - 2 * middle + below[i]) / step**2
@@ -106,14 +145,7 @@ def identifiability(
             corners = losses(**{names[i]: step, names[j]: step}) + losses(**{names[i]: -step, names[j]: -step})
             edges = above[i] + below[i] + above[j] + below[j]
             curvature[i, j] = curvature[j, i] = (corners - edges + 2 * middle) / (2 * step**2)
-    simulated = problem.duration / 1000 - problem.observation.transient
-    # A target of unknown length is taken to be as noisy as one simulation.
-    share = 1 / averaged + (simulated / problem.target.seconds if np.isfinite(problem.target.seconds) else 1.0)
-    scatter = _sandwich(curvature.mean(-1), np.atleast_2d(np.cov(slopes)) * share) if seeds > 1 else None
-    return {
-        p.name: _judge(p, float(point[p.name]), step, (above[i] + below[i]) / 2 - middle, curvature[i, i], scatter, i)
-        for i, p in enumerate(scalars)
-    }
+    return Surroundings((above - below) / (2 * step), curvature, (above + below) / 2 - middle)
 
 
 def _sandwich(hessian, covariance):

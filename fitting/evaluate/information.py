@@ -149,11 +149,12 @@ def _local(problem: ResponseProblem, point, scatter: Mapping[str, Scatter], pair
         low, high = (float(p.bounded(jnp.asarray(np.clip(x + d, -12, 12)))) for d in (-1.96 * sd, 1.96 * sd))
         others = ", ".join(other.name for other in problem.parameters.free if other is not p) or "nothing"
         words = f"Fisher information over {pairs} pairs, with {others} unknown too, allows"
-        found[p.name] = _verdict(p, (low, high), words)
+        found[p.name] = verdict(p, (low, high), words)
     return found
 
 
-def _verdict(p, interval, words: str) -> Identifiability:
+def verdict(p, interval, words: str) -> Identifiability:
+    """Identifiable is what an interval leaves at most 80 % of its bounds for."""
     low, high = interval
     lowest, highest = (float(p.bounded(jnp.asarray(d))) for d in (-6.0, 6.0))
     reason = f"{words} {low:.3g} to {high:.3g} {_unit(p)}".rstrip()
@@ -269,12 +270,12 @@ def profile_likelihood(
             likelihood = -pairs * shared * np.log1p(-(np.clip(r, 0.0, 1 - 1e-12) ** 2))
         deviance = np.nanmax(likelihood) - likelihood
         values = np.array([float(p.bounded(jnp.asarray(value))) for value in at])
-        low, high = (float(p.bounded(jnp.asarray(end))) for end in _below(at, deviance, DEVIANCE_95))
+        low, high = (float(p.bounded(jnp.asarray(end))) for end in below(at, deviance, DEVIANCE_95))
         around = local[name].interval
         assert around is not None
         low, high = min(low, around[0]), max(high, around[1])
         words = f"profile likelihood and Fisher information over {pairs} pairs, all else fitted anew, allow"
-        found[name] = Profile(values, r, deviance, p.unit, _verdict(p, (low, high), words))
+        found[name] = Profile(values, r, deviance, p.unit, verdict(p, (low, high), words))
     return found
 
 
@@ -324,7 +325,7 @@ class _Refit:
         return best
 
 
-def _below(x, y, level: float) -> tuple[float, float]:
+def below(x, y, level: float) -> tuple[float, float]:
     """Ends of the stretch around the lowest y where y stays below a level; the ends of x where it never rises."""
     lowest = int(np.nanargmin(y))
 

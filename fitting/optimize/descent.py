@@ -15,6 +15,7 @@ import numpy as np
 import optax
 
 from fitting.errors import InputError
+from fitting.network import Network
 from fitting.optimize.checkpoint import Checkpoints
 from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
@@ -343,6 +344,8 @@ def fingerprint(problem: Problem | ResponseProblem, settings: Settings) -> dict[
     return {
         "regions": problem.network.regions,
         "node": problem.network.node.model,
+        "network": _network(problem.network),
+        "start": problem.start,
         "duration": problem.duration,
         "dt": problem.dt,
         "seeds": problem.seeds,
@@ -360,6 +363,13 @@ def fingerprint(problem: Problem | ResponseProblem, settings: Settings) -> dict[
         "fresh_noise": settings.fresh_noise,
         "x64": jnp.result_type(float) == jnp.float64,
     }
+
+
+def _network(network: Network) -> list[Any]:
+    """What decides a network's activity beside its parameters."""
+    sums = [float(f"{np.abs(matrix).sum():.5e}") for matrix in (network.weights, network.lengths)]
+    settings = {name: np.asarray(value, float).tolist() for name, value in sorted(network.parameters.items())}
+    return [*sums, network.coupling, network.noise, network.interpolation, network.drive, settings]
 
 
 def _listed(value):

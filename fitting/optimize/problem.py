@@ -15,7 +15,11 @@ from fitting.network import Network, simulate
 from fitting.network.simulate import steps_of
 from fitting.objective import Objective, Target, Terms
 from fitting.optimize.parameters import Parameters
+from fitting.response import steady_state
 from fitting.signal import Observation
+
+#: Where simulations may start.
+STARTS = ("node", "steady")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,9 @@ class Problem:
         See :func:`fitting.network.simulate`.
     horizon : float, optional
         See :func:`fitting.network.simulate`.
+    start : str
+        Where simulations start: at the ``node``'s initial values, or at the network's ``steady`` state (see
+        :func:`fitting.response.steady_state`). They differ where a network has several attractors.
     """
 
     network: Network
@@ -50,11 +57,14 @@ class Problem:
     seeds: int = 1
     adjoint: str = "block"
     horizon: float | None = None
+    start: str = "node"
 
     def __post_init__(self):
         steps_of(self.duration, self.dt)
         if self.seeds < 1:
             raise InputError(f"at least one noise seed is needed; got {self.seeds}")
+        if self.start not in STARTS:
+            raise InputError(f"unknown start {self.start!r}; choose from {', '.join(STARTS)}")
         self.target.check_regions(self.network.regions)
         kept = self.duration / 1000 - self.observation.transient
         needed = 2 * self.observation.trim + 2
@@ -71,12 +81,14 @@ class Problem:
 
     def simulate(self, values: Mapping[str, Any], key, duration: float | None = None) -> Float[Array, "time region"]:
         """Simulated activity at every step."""
+        steady = self.start == "steady"
         return simulate(
             self.network,
             values,
             duration=duration or self.duration,
             dt=self.dt,
             key=key,
+            state=steady_state(self.network, values, dt=self.dt) if steady else None,
             adjoint=self.adjoint,
             horizon=self.horizon,
         ).rates

@@ -71,6 +71,7 @@ class ResponseProblem:
     #: A response has no noise to average and no duration.
     seeds = 1
     duration = 0.0
+    start = "steady"
 
     def __post_init__(self):
         if self.frequencies < 2:

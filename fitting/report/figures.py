@@ -253,6 +253,59 @@ def profiles(curves: Mapping[str, Any], fitted: Mapping[str, float], level: floa
     return figure
 
 
+def profiles_against_truth(
+    curves: Sequence[Mapping[str, Any]],
+    true: np.ndarray,
+    fitted: np.ndarray,
+    name: str,
+    unit: str,
+    level: float,
+) -> Figure:
+    """Intervals of one parameter against its true values, and the deviance curves behind them.
+
+    Parameters
+    ----------
+    curves : sequence of mapping
+        Of each draw: ``values``, ``deviance`` and ``interval``.
+    true, fitted : array (draw,)
+    name, unit : str
+    level : float
+        Deviance that ends an interval.
+    """
+    with mpl.rc_context(STYLE):
+        figure = _figure(7.0, 2.8)
+        left, right = figure.subplots(1, 2)
+        for rank, i in enumerate(np.argsort(true)):
+            low, high = curves[i]["interval"]
+            left.plot([rank, rank], [low, high], color=BLUE, lw=3, alpha=0.4, solid_capstyle="butt")
+            left.plot(rank, fitted[i], "o", ms=3.5, color=ORANGE, label="fitted" if rank == 0 else None)
+            left.plot(rank, true[i], "_", ms=8, mew=1.5, color="black", label="true" if rank == 0 else None)
+            right.plot(np.asarray(curves[i]["values"]) / true[i], curves[i]["deviance"], lw=0.9, color=BLUE, alpha=0.6)
+        label = name.replace("_", " ")
+        left.set_yscale("log")
+        _plain_ticks(left.yaxis)
+        left.set_xticks([])
+        left.set_xlabel("draws, by true value (bars: 95 %)")
+        left.set_ylabel(label + (f" ({unit})" if unit != "1" else ""))
+        left.legend(frameon=False)
+        right.axhline(level, color="black", lw=0.8, ls="--")
+        right.text(0.02, level + 0.2, "95 %", fontsize=7, transform=right.get_yaxis_transform())
+        right.axvline(1, color="black", lw=0.8)
+        right.set_xscale("log")
+        _plain_ticks(right.xaxis)
+        right.set_ylim(-0.3, 5 * level)
+        right.set_xlabel(f"{label} / true {label}")
+        right.set_ylabel("deviance")
+    return figure
+
+
+def _plain_ticks(axis):
+    """A logarithmic axis labelled with plain numbers, few enough not to touch."""
+    axis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(mpl.ticker.NullFormatter())
+
+
 def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray], units: Mapping[str, str]) -> Figure:
     """Fitted against true values of every parameter, one point per draw, on logarithmic axes."""
     with mpl.rc_context(STYLE):
@@ -266,6 +319,8 @@ def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray], u
             ax.set_xlim(*ends)
             ax.set_ylim(*ends)
             ax.set_aspect("equal")
+            for axis in (ax.xaxis, ax.yaxis):
+                _plain_ticks(axis)
             unit = units.get(name, "1")
             ax.set_title(name.replace("_", " ") + (f" ({unit})" if unit != "1" else ""))
             ax.set_xlabel("true (band: 20 %)")

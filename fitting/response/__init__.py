@@ -1,6 +1,6 @@
 """Linear response: a network's spectra, connectivity and stability in closed form, without noise."""
 
-from fitting.response.linear import Linear, linearize
+from fitting.response.linear import Linear, departure, linearize, steady_state
 from fitting.response.spectra import (
     band_response,
     coherency,
@@ -16,10 +16,12 @@ __all__ = [
     "band_response",
     "coherency",
     "cross_spectra",
+    "departure",
     "envelope_connectivity",
     "frequency_grid",
     "linearize",
     "orthogonalized_connectivity",
     "rightmost_roots",
+    "steady_state",
     "unstable_roots",
 ]

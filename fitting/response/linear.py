@@ -22,7 +22,7 @@ from jaxtyping import Array, Complex, Float
 from fitting.errors import InputError
 from fitting.network.coupling import COUPLINGS
 from fitting.network.noise import NOISES
-from fitting.network.simulate import Network, _check_parameters, initial_state, resolve
+from fitting.network.simulate import Network, NetworkState, _check_parameters, initial_state, resolve, simulate
 
 #: Implicit Euler steps in ms that are tried towards the steady state; the last one is Newton's.
 PACES = (1.0, 10.0, 100.0, 1e9)
@@ -244,3 +244,77 @@ def linearize(
         dt,
         jnp.abs(change(steady)).max(),
     )
+
+
+def steady_state(
+    network: Network, parameters: Mapping[str, Any], *, dt: float, node: Mapping[str, Any] | None = None
+) -> NetworkState:
+    """State of a network at rest: its steady state, silent noise, and a constant past. Pure and differentiable.
+
+    Parameters
+    ----------
+    network, parameters, dt, node
+        See :func:`linearize`.
+
+    Returns
+    -------
+    NetworkState
+        To start :func:`fitting.network.simulate` from. Where no steady state was found, wherever the search for it ended.
+
+    Raises
+    ------
+    InputError
+        As :func:`linearize`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.network import Network, simulate
+    >>> from fitting.response import steady_state
+    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0), drive=0.6)
+    >>> rest = steady_state(network, {"k": 0.5}, dt=0.25)
+    >>> rates = simulate(network, {"k": 0.5, "sigma": 0.0}, duration=100.0, dt=0.25, state=rest).rates
+    >>> bool(np.ptp(rates) < 1e-5)
+    True
+    """
+    steady = linearize(network, parameters, dt=dt, node=node).steady
+    return initial_state(network, dt, steady.dtype, dict(zip(network.node.variables, steady.T, strict=True)))
+
+
+def departure(network: Network, parameters: Mapping[str, Any], *, dt: float, duration: float = 20_000.0) -> float:
+    """How far from its steady state a network without noise comes to be, from the node's initial values.
+
+    A network may have several attractors. Linear response describes one, and simulations that end in another have
+    other connectivity.
+
+    Parameters
+    ----------
+    network, parameters, dt
+        See :func:`linearize`.
+    duration : float
+        In ms.
+
+    Returns
+    -------
+    float
+        Largest difference, over regions, of the coupled variable to its steady state, averaged over the last second;
+        in the unit of the variable.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.network import Network
+    >>> from fitting.response import departure
+    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0), drive=0.6)
+    >>> departure(network, {"k": 0.5}, dt=0.25, duration=2000.0) < 1e-3
+    True
+    """
+    parts, regions = max(1, round(duration / 1000.0)), network.regions
+    noise = jnp.zeros((round(1000.0 / dt), network.node.ports, regions))
+    advance = jax.jit(lambda state: simulate(network, parameters, duration=1000.0, dt=dt, noise=noise, state=state))
+    state = initial_state(network, dt)
+    for _ in range(parts):
+        done = advance(state)
+        state = done.state
+    steady = linearize(network, parameters, dt=dt).steady[:, list(network.node.variables).index(network.node.coupled)]
+    return float(jnp.abs(done.rates.mean(0) - steady).max())

@@ -13,6 +13,7 @@ from fitting.evaluate import (
     held_out_baselines,
     identifiability,
     profile_likelihood,
+    profile_loss,
     response_information,
     structural_baselines,
 )
@@ -94,6 +95,40 @@ def test_intervals_know_that_parameters_trade_off(unchecked):
     inverse = np.linalg.inv([[4.0, 3.2], [3.2, 4.0]])
     sd = np.sqrt(2 * 0.1**2 * (inverse @ inverse)[0, 0])
     assert high - low == pytest.approx(2 * 1.96 * sd / 2, rel=0.3)
+
+
+def test_a_profile_of_the_loss_is_that_of_a_likelihood(unchecked):
+    """Where the loss is a paraboloid, the deviance is (x / sd)^2 with the sandwich's sd, whatever the loss's unit."""
+
+    class Valley(Bowl):
+        def loss(self, point, key):
+            tilt = self.noise * jax.random.normal(key, (2,))
+            a, b = point["a"], point["b"]
+            value = self.unit * (2 * a**2 + 2 * b**2 + 3.2 * a * b + tilt[0] * a + tilt[1] * b)
+            return value, Terms(value, value, value)
+
+    point = {"a": jnp.zeros(()), "b": jnp.zeros(())}
+    found = []
+    for Valley.unit in (1.0, 7.0):
+        profile = profile_loss(Valley(0.1), point, "a", jax.random.key(0), points=8, seeds=40, step=0.25)
+        sandwich = identifiability(Valley(0.1), point, jax.random.split(jax.random.key(0))[0], seeds=40)["a"]
+        sd = (sandwich.interval[1] - sandwich.interval[0]) / 2 / 1.96
+        # Quadratic around its own lowest value: second differences are those of (x / sd)^2.
+        x = 2 * np.arctanh(profile.values - 1)  # the unconstrained value: bounds are 0 and 2
+        curvature = np.polyfit(x, profile.deviance, 2)[0]
+        assert curvature == pytest.approx((1 / 2 / sd) ** 2, rel=0.02)  # the sigmoid's slope at its middle is 1/2
+        width = profile.identifiability.interval[1] - profile.identifiability.interval[0]
+        assert width == pytest.approx(2 * 1.96 * sd, rel=0.25)  # straight lines between few values
+        found.append(profile.deviance)
+    np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3)
+
+
+def test_a_profile_of_the_loss_refuses_what_it_cannot_follow(unchecked):
+    point = {"a": jnp.zeros(()), "b": jnp.zeros(())}
+    with pytest.raises(InputError, match="no free parameter of all regions is called 'c'"):
+        profile_loss(Bowl(0.1), point, "c", jax.random.key(0))
+    with pytest.raises(InputError, match="2 seeds"):
+        profile_loss(Bowl(0.1), point, "a", jax.random.key(0), seeds=1)
 
 
 def test_identifiability_admits_when_noise_wins(unchecked):

@@ -1,5 +1,6 @@
 """Linear response against simulations, against eigenvalues of the explicit delay line, and its gradients."""
 
+import dataclasses
 import re
 
 import jax
@@ -11,16 +12,18 @@ import scipy.signal
 from fitting import InputError
 from fitting.network import NODES, Network, simulate
 from fitting.objective import Objective, Target
-from fitting.optimize import Parameter, Parameters, ResponseProblem
+from fitting.optimize import Parameter, Parameters, Problem, ResponseProblem
 from fitting.response import (
     band_response,
     coherency,
     cross_spectra,
+    departure,
     envelope_connectivity,
     frequency_grid,
     linearize,
     orthogonalized_connectivity,
     rightmost_roots,
+    steady_state,
     unstable_roots,
 )
 from fitting.signal import Observation, fc_correlation, low_pass
@@ -38,6 +41,47 @@ def test_steady_state_is_where_the_simulation_comes_to_rest(network):
     linear = linearize(network, VALUES, dt=DT)
     rates = simulate(network, VALUES, duration=4000.0, dt=DT).rates
     np.testing.assert_allclose(linear.steady[:, 0], rates[-1], rtol=1e-9)
+
+
+def test_a_network_that_starts_at_its_steady_state_stays_there(network):
+    rest = steady_state(network, VALUES, dt=DT)
+    rates = simulate(network, VALUES, duration=500.0, dt=DT, state=rest).rates
+    np.testing.assert_allclose(rates, np.broadcast_to(rest.node["rE"], rates.shape), rtol=1e-9)
+    # From the node's own initial values it moves there.
+    first = simulate(network, VALUES, duration=500.0, dt=DT).rates[0]
+    assert np.abs(first - rest.node["rE"]).max() > 1e-3
+
+
+def test_gradients_know_that_the_start_moves_with_the_parameters(directed):
+    """Of a stretch too short to forget where it started, against central differences."""
+    network = Network(*directed, coupling="additive", drive=0.65, speed_bounds=(1.0, 20.0))
+    problem = Problem(
+        network,
+        Parameters([Parameter("k", 0.1, 0.01, 1.0, scale="log"), Parameter("drive", 0.65, 0.1, 1.0)], network),
+        Target(jnp.eye(6)),
+        Observation(low_pass=None, transient=0.0, trim=0.5),
+        duration=3000.0,
+        dt=DT,
+        start="steady",
+    )
+
+    def last(x, problem=problem):
+        values = problem.parameters.values({"k": x[0], "drive": x[1]})
+        return problem.simulate(values | {"sigma": 0.0}, jax.random.key(0), 20.0)[-1].sum()
+
+    x, step = jnp.array([0.1, 0.2]), 1e-5
+    value, reverse = jax.jit(last), jax.jit(jax.grad(last))(x)
+    central = [(value(x + step * e) - value(x - step * e)) / (2 * step) for e in jnp.eye(2)]
+    np.testing.assert_allclose(reverse, central, rtol=1e-6)
+    forward = jax.jit(jax.jacfwd(lambda x: last(x, dataclasses.replace(problem, adjoint="forward"))))(x)
+    np.testing.assert_allclose(forward, reverse, rtol=1e-9)
+
+
+def test_departure_tells_rest_from_what_is_not(network, directed):
+    assert departure(network, VALUES, dt=DT, duration=4000.0) < 1e-6
+    oscillating = Network(*directed, drive=0.9, speed_bounds=(1.0, 20.0))
+    assert unstable_roots(linearize(oscillating, VALUES, dt=DT)) > 0
+    assert departure(oscillating, VALUES, dt=DT, duration=4000.0) > 0.01
 
 
 @pytest.mark.parametrize("node", NODES)
