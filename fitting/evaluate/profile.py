@@ -23,7 +23,8 @@ def profile_loss(
     key,
     points: int = 6,
     reach: float = 4.0,
-    steps: int = 4,
+    steps: int = 3,
+    simulations: int = 2,
     seeds: int = 4,
     step: float = 0.25,
     averaged: int = 1,
@@ -52,6 +53,8 @@ def profile_loss(
         Farthest values, in standard deviations of the estimate.
     steps : int
         Steps of BFGS, which knows H from the start, at each value.
+    simulations : int
+        Noise seeds that every loss along the profile is averaged over.
     seeds, step : int, float
         Of the losses that measure H and C, see :func:`fitting.evaluate.identifiability`.
     averaged : int
@@ -75,6 +78,7 @@ def profile_loss(
     if points < 3 or steps < 1 or seeds < 2:
         raise InputError(f"a profile needs 3 points, 1 step and 2 seeds at least; got {points}, {steps} and {seeds}")
     surround_key, loss_key = jax.random.split(key)
+    keys = jax.random.split(loss_key, simulations)
     around = measure_surroundings(problem, point, surround_key, seeds, step)
     hessian, index = _positive(around.hessian), names.index(name)
     inverse = np.linalg.inv(hessian)
@@ -90,8 +94,8 @@ def profile_loss(
     @jax.jit
     def loss(x, value):
         moved = dict(zip([names[i] for i in others], x, strict=True))
-        total, terms = problem.loss(fixed | moved | {name: value}, loss_key)
-        return total, terms.fc_correlation
+        total, terms = jax.lax.map(lambda key: problem.loss(fixed | moved | {name: value}, key), keys)
+        return total.mean(), terms.fc_correlation.mean()
 
     gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
 
@@ -117,8 +121,9 @@ def profile_loss(
 
     far = reach * np.sqrt(variance)
     # The bounds are at plus and minus infinity; beyond 6 nothing changes any more.
-    offsets = np.linspace(-far, far, points + (points + 1) % 2)
-    offsets = offsets[(offsets != 0) & (np.abs(centre[index] + offsets) <= 6.0)]
+    half = np.linspace(0, far, (points + 1) // 2 + 1)[1:]
+    offsets = np.concatenate([-half[::-1], half])
+    offsets = offsets[np.abs(centre[index] + offsets) <= 6.0]
     fits = {0.0: refit(centre[index], centre[others])}
     for side in (offsets[offsets < 0][::-1], offsets[offsets > 0]):
         start, before = fits[0.0][2], 0.0

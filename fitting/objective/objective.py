@@ -133,7 +133,8 @@ class Objective:
     Parameters
     ----------
     fc, spectrum : float
-        Weights.
+        Weights. Spectra of short simulations scatter far less than connectivity does, whose noise would decide the
+        parameters if both counted alike.
     disattenuate : bool
         Divide the correlation by the reliability of the simulated connectivity. A simulation of
         seconds has noisy connectivity, and noise lowers a correlation: without the correction the
@@ -160,7 +161,7 @@ class Objective:
     """
 
     fc: float = 1.0
-    spectrum: float = 1.0
+    spectrum: float = 3.0
     disattenuate: bool = True
     spectrum_band: tuple[float, float] = (2.0, 40.0)
     spectrum_window: float = 2.0
