@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
+import json
+import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fitting import InputError
 from fitting.data import (
+    divide,
     good_pieces,
     hcp_aal2,
     isolated,
@@ -32,14 +38,22 @@ from fitting.data import (
     read_fc,
     read_recordings,
 )
+from fitting.evaluate import EvaluationSettings, View, orthogonalization_views
 from fitting.network import Network, simulated_recording
 from fitting.objective import Objective, Target
 from fitting.optimize import Parameter, Parameters, Problem, ResponseProblem, SearchSettings, Settings
+from fitting.report import versions
 from fitting.signal import Observation
 from fitting.units import magnitude
 
 #: How a fit is solved.
 SOLVERS = ("simulate", "response", "response_then_simulate")
+
+#: Of what a share may be held out from a fit.
+HELD_OUT_BY = ("pairs", "regions", "time", "runs", "subjects")
+
+#: Written when a run begins; ``run=FOLDER`` reads it.
+RUN_FILE = "run.json"
 
 #: What a user can correct: printed as a sentence, without a traceback.
 SENTENCES = (InputError, OmegaConfBaseException)
@@ -48,8 +62,9 @@ SENTENCES = (InputError, OmegaConfBaseException)
 class Setup(NamedTuple):
     """A problem and what is known about its data.
 
-    ``problem`` simulates; ``response`` is the same problem by linear response, where the solver uses it. ``notes`` say
-    what of the data is not used.
+    ``problem`` simulates; ``response`` is the same problem by linear response, where the solver uses it.
+    ``recordings`` are those that the target is made of, ``views`` what else the fit is scored on, ``split`` what of the
+    data it does not see, and ``notes`` what of them is not used.
     """
 
     problem: Problem
@@ -59,6 +74,9 @@ class Setup(NamedTuple):
     dropped: list[str]
     true: dict[str, float]
     notes: list[str]
+    recordings: list[xr.DataArray]
+    views: dict[str, View]
+    split: str
 
 
 def sentences(function):
@@ -196,12 +214,7 @@ def setup(config: DictConfig) -> Setup:
     dt = float(magnitude(simulation.dt, "ms", "simulation.dt"))
     horizon = None if simulation.horizon is None else float(magnitude(simulation.horizon, "ms", "simulation.horizon"))
     data = measured(config, network, connectome, observation, dt)
-    if data.matrix is not None:
-        target = Target(jax.numpy.asarray(data.matrix.values, jax.numpy.result_type(float)))
-    else:
-        target = objective.target(data.recordings, observation)
-    if config.data.held_out:
-        target = target.split(1 - float(config.data.held_out), int(config.data.split_seed))
+    target, recordings, views, split = target_of(config, data, observation, objective)
     problem = Problem(
         network,
         parameters,
@@ -226,7 +239,42 @@ def setup(config: DictConfig) -> Setup:
     alone = isolated(connectome)
     if alone:
         notes.append(f"Without any connection: {', '.join(alone)}. No parameter of the network reaches them.")
-    return Setup(problem, response, connectome, labels, data.dropped, data.true, notes)
+    views |= orthogonalization_views(problem)
+    return Setup(problem, response, connectome, labels, data.dropped, data.true, notes, recordings, views, split)
+
+
+def target_of(
+    config: DictConfig, data: Measured, observation: Observation, objective: Objective
+) -> tuple[Target, list[xr.DataArray], dict[str, View], str]:
+    """What is fitted, the recordings that it is made of, what else it is scored on, and what it does not see."""
+    share, by, seed = float(config.data.held_out), str(config.data.held_out_by), int(config.data.split_seed)
+    if by not in HELD_OUT_BY:
+        raise InputError(f"unknown data.held_out_by {by!r}; choose from {', '.join(HELD_OUT_BY)}")
+    if not 0 <= share < 1:
+        raise InputError(f"data.held_out is the share that a fit does not see, from 0 to less than 1; got {share}")
+    bands = plain(config.evaluation.bands) or {}
+    split = f"{100 * share:g} % of the {by}, seed {seed}" if share else ""
+    if data.matrix is not None:
+        if bands or (share and by not in ("pairs", "regions")):
+            raise InputError(
+                f"a connectivity matrix has one band and one recording; "
+                f"{'evaluation.bands' if bands else f'data.held_out_by={by}'} needs recordings"
+            )
+        target = Target(jax.numpy.asarray(data.matrix.values, jax.numpy.result_type(float)))
+        return (target.split(1 - share, seed, by) if share else target), [], {}, split
+    seen, unseen = data.recordings, []
+    if share and by not in ("pairs", "regions"):
+        seen, unseen = divide(data.recordings, share, by, seed)
+    target = objective.target(seen, observation)
+    if share and not unseen:
+        target = target.split(1 - share, seed, by)
+    views = {}
+    if unseen:
+        views[f"held out ({split})"] = View(observation, objective.target(unseen, observation).fc)
+    for name, band in bands.items():
+        other = replace(observation, band=tuple(band))
+        views[f"{name} {band[0]:g}-{band[1]:g} Hz"] = View(other, objective.target(seen, other).fc)
+    return target, seen, views, split
 
 
 def left_out(recordings: list[xr.DataArray], observation: Observation) -> list[str]:
@@ -255,6 +303,67 @@ def settings_of(config: DictConfig, stage: str = "fit") -> Settings:
 def search_of(config: DictConfig) -> SearchSettings | None:
     """How the global stage searches; None if there is none."""
     return SearchSettings(**plain(config.search)) if config.search.generations else None
+
+
+def evaluation_of(config: DictConfig) -> EvaluationSettings:
+    """How much of an evaluation is done."""
+    settings = plain(config.evaluation)
+    settings.pop("bands")
+    duration = settings.pop("duration")
+    duration = None if duration is None else float(magnitude(duration, "ms", "evaluation.duration"))
+    return EvaluationSettings(duration=duration, **settings)
+
+
+def stored(config: DictConfig) -> DictConfig:
+    """The config of the run that ``run=FOLDER`` names, with what the command line changes; without one, as it is."""
+    if config.run is None:
+        return config
+    folder = Path(str(config.run)).expanduser()
+    file = folder / RUN_FILE
+    if not file.is_file():
+        raise InputError(f"run={folder}: there is no {RUN_FILE}, which every run of fit.py writes when it begins")
+    try:
+        found = OmegaConf.create(json.loads(file.read_text(encoding="utf-8"))["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is damaged: {error}") from None
+    for override in HydraConfig.get().overrides.task:
+        key = override.split("=")[0].lstrip("+~")
+        name = key.split("@")[0].replace("/", ".")
+        if name == "experiment":
+            raise InputError("run=FOLDER brings its own settings; experiment=... cannot change them as a whole")
+        if name != "run":
+            OmegaConf.update(found, name, OmegaConf.select(config, name), force_add=True)
+    found.run = None
+    return found
+
+
+def record_run(config: DictConfig, folder: Path):
+    """Write what is needed to repeat a run: its config, seeds and command line, versions and the state of the code."""
+    command = ["python", *map(shlex.quote, sys.argv)]
+    state = {
+        "command": " ".join(command),
+        "config": plain(config),
+        "versions": versions(),
+        "git": git_state(),
+        "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    (folder / RUN_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of this code and whether files differ from it; None outside a repository."""
+
+    def git(*words):
+        done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def optimizer_of(config: DictConfig):

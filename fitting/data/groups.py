@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -54,6 +54,59 @@ def good_pieces(recording: xr.DataArray, shortest: float) -> tuple[list[xr.DataA
         )
     left_out = len(recording) - sum(int(b - a) for a, b in kept)
     return [recording.isel(time=slice(a, b)) for a, b in kept], left_out / fs
+
+
+def divide(
+    recordings: Sequence[xr.DataArray], share: float, by: str, seed: int = 0
+) -> tuple[list[xr.DataArray], list[xr.DataArray]]:
+    """Recordings to fit and recordings to hold out.
+
+    Parameters
+    ----------
+    recordings : sequence of DataArray (time, region)
+    share : float
+        To hold out, between 0 and 1.
+    by : str
+        ``"time"``: the end of every recording; ``"runs"`` or ``"subjects"``: whole ones, at least one on either side.
+    seed : int
+        Chooses runs or subjects.
+
+    Returns
+    -------
+    seen, unseen : list of DataArray
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two runs or subjects.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.data import divide, recording
+    >>> r = recording(np.zeros((1000, 2)), 100.0, ["A.L", "A.R"])
+    >>> [[p.sizes["time"] for p in part] for part in divide([r], 0.3, "time")]
+    [[700], [300]]
+    """
+    if not 0 < share < 1:
+        raise InputError(f"the share to hold out must lie between 0 and 1; got {share}")
+    if by == "time":
+        ends = [round((1 - share) * r.sizes["time"]) for r in recordings]
+        pairs = list(zip(recordings, ends, strict=True))
+        return [r.isel(time=slice(end)) for r, end in pairs], [r.isel(time=slice(end, None)) for r, end in pairs]
+    if by == "runs":
+        names = [str(number) for number in range(len(recordings))]
+    elif by == "subjects":
+        names = [str(r.attrs.get("subject", "")) for r in recordings]
+    else:
+        raise InputError(f"recordings are divided by time, runs or subjects; got {by!r}")
+    every = sorted(set(names))
+    if len(every) < 2:
+        raise InputError(f"holding out {by} needs at least two; the data have {len(every)}")
+    count = min(max(1, round(share * len(every))), len(every) - 1)
+    out = set(np.random.default_rng(seed).permutation(every)[:count].tolist())
+    pairs = list(zip(recordings, names, strict=True))
+    return [r for r, name in pairs if name not in out], [r for r, name in pairs if name in out]
 
 
 def group_average(matrices: Mapping[str, xr.DataArray]) -> xr.DataArray:

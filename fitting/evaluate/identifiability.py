@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -24,11 +24,14 @@ class Identifiability:
         Why, with the numbers.
     interval : (float, float) or None
         Approximate 95 % interval, in the parameter's unit; None where it cannot be had.
+    correlations : dict
+        Of the estimate with those of other parameters, where known: near 1 or -1, only a combination of them is seen.
     """
 
     identifiable: bool
     reason: str
     interval: tuple[float, float] | None
+    correlations: dict[str, float] = field(default_factory=dict)
 
 
 def identifiability(
@@ -78,12 +81,19 @@ def identifiability(
     """
     scalars = [p for p in problem.parameters.free if not p.per_region]
     around = measure_surroundings(problem, point, key, seeds, step, on_evaluation)
-    scatter = _sandwich(around.hessian, around.noise(problem, averaged))
+    covariance = _sandwich(around.hessian, around.noise(problem, averaged))
+    scatter = None if covariance is None else np.sqrt(np.diag(covariance))
     curvatures = np.diagonal(around.curvatures).T
-    return {
-        p.name: _judge(p, float(point[p.name]), step, around.rises[i], curvatures[i], scatter, i)
-        for i, p in enumerate(scalars)
-    }
+    found = {}
+    for i, p in enumerate(scalars):
+        judged = _judge(p, float(point[p.name]), step, around.rises[i], curvatures[i], scatter, i)
+        correlations = {}
+        if scatter is not None and np.isfinite(scatter[i]):
+            for j, other in enumerate(scalars):
+                if j != i and np.isfinite(scatter[j]) and scatter[i] * scatter[j] > 0:
+                    correlations[other.name] = float(covariance[i, j] / (scatter[i] * scatter[j]))
+        found[p.name] = replace(judged, correlations=correlations)
+    return found
 
 
 class Surroundings(NamedTuple):
@@ -149,7 +159,7 @@ def measure_surroundings(
 
 
 def _sandwich(hessian, covariance):
-    """Standard deviations of the best point; None where the mean curvature is not a minimum's."""
+    """Covariance of the best point, infinite variance where nothing is seen; None where losses are not finite."""
     if not (np.isfinite(hessian).all() and np.isfinite(covariance).all()):
         return None
     visible = np.flatnonzero(np.diag(hessian) > 0)
@@ -159,9 +169,9 @@ def _sandwich(hessian, covariance):
         # correlations between parameters, which is what that direction is made of.
         values, vectors = np.diag(hessian)[visible], np.eye(len(visible))
     inverse = (vectors / values) @ vectors.T
-    scatter = np.full(len(hessian), np.inf)
-    scatter[visible] = np.sqrt(np.diag(inverse @ covariance[np.ix_(visible, visible)] @ inverse))
-    return scatter
+    found = np.diag(np.full(len(hessian), np.inf))
+    found[np.ix_(visible, visible)] = inverse @ covariance[np.ix_(visible, visible)] @ inverse
+    return found
 
 
 def _judge(p, x: float, step: float, rise, curvatures, scatter, index: int) -> Identifiability:

@@ -35,8 +35,8 @@ def profile_loss(
     A simulation's loss is no likelihood, and has noise of its own. Around the best point, where its Hessian is H and
     the noise of recording and simulations moves its slopes with covariance C, the estimate of parameter p scatters with
     variance :math:`(H^{-1} C H^{-1})_{pp}`. Twice the rise of the loss, times
-    :math:`(H^{-1})_{pp} / (H^{-1} C H^{-1})_{pp}`, is therefore distributed as the deviance of a likelihood is: chi-square
-    with one degree of freedom (Kent, Biometrika 69, 1982, 19-27, theorem 3.1).
+    :math:`(H^{-1})_{pp} / (H^{-1} C H^{-1})_{pp}`, is therefore distributed as the deviance of a likelihood is:
+    chi-square with one degree of freedom (Kent, Biometrika 69, 1982, 19-27, theorem 3.1).
 
     Parameters
     ----------
@@ -74,7 +74,9 @@ def profile_loss(
     scalars = [p for p in problem.parameters.free if not p.per_region]
     names = [p.name for p in scalars]
     if name not in names:
-        raise InputError(f"no free parameter of all regions is called {name!r}; choose from {', '.join(names) or 'none'}")
+        raise InputError(
+            f"no free parameter of all regions is called {name!r}; choose from {', '.join(names) or 'none'}"
+        )
     if points < 3 or steps < 1 or seeds < 2:
         raise InputError(f"a profile needs 3 points, 1 step and 2 seeds at least; got {points}, {steps} and {seeds}")
     surround_key, loss_key = jax.random.split(key)
@@ -86,7 +88,7 @@ def profile_loss(
     scale = inverse[index, index] / variance
 
     others = np.delete(np.arange(len(names)), index)
-    preconditioner = np.linalg.inv(hessian[np.ix_(others, others)])
+    preconditioner = _symmetric(np.linalg.inv(hessian[np.ix_(others, others)]))
     along = -preconditioner @ hessian[others, index]
     fixed = {key: jnp.asarray(value) for key, value in point.items()}
     centre = np.array([float(point[n]) for n in names])
@@ -119,8 +121,8 @@ def profile_loss(
             evaluate(start)
         return best
 
-    far = reach * np.sqrt(variance)
-    # The bounds are at plus and minus infinity; beyond 6 nothing changes any more.
+    # The bounds are at plus and minus infinity; 4 moves a parameter over most of what they allow.
+    far = min(reach * np.sqrt(variance), 4.0)
     half = np.linspace(0, far, (points + 1) // 2 + 1)[1:]
     offsets = np.concatenate([-half[::-1], half])
     offsets = offsets[np.abs(centre[index] + offsets) <= 6.0]
@@ -152,4 +154,8 @@ def _positive(hessian):
     values, vectors = np.linalg.eigh(hessian)
     if not values.max() > 0:
         raise InputError("the loss has no minimum at the fitted point: its curvature is nowhere positive")
-    return (vectors * np.maximum(values, 1e-3 * values.max())) @ vectors.T
+    return _symmetric((vectors * np.maximum(values, 1e-3 * values.max())) @ vectors.T)
+
+
+def _symmetric(matrix):
+    return (matrix + matrix.T) / 2

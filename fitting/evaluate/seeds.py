@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fitting.optimize import Problem
-from fitting.signal import fc_correlation
+from fitting.signal import Observation, fc_correlation
+
+
+class View(NamedTuple):
+    """Another connectivity that a fitted model is scored on: another band, recording, or way of processing.
+
+    Attributes
+    ----------
+    observation : Observation
+        How simulations are processed.
+    fc : array (region, region)
+        What they are compared with.
+    pairs : array of bool (region, region), optional
+        Pairs to compare; all unless given.
+    """
+
+    observation: Observation
+    fc: Any
+    pairs: Any = None
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,8 @@ class SeedScores:
         Simulated time of each seed.
     held_out : ndarray (seed,), optional
         FC correlation over the pairs that the fit has not seen.
+    views : dict of ndarray (seed,)
+        FC correlation in every other view.
     """
 
     fc_correlation: np.ndarray
@@ -36,6 +57,7 @@ class SeedScores:
     signals: np.ndarray
     seconds: float
     held_out: np.ndarray | None = None
+    views: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -55,6 +77,7 @@ def fresh_seeds(
     seeds: int = 10,
     duration: float | None = None,
     on_seed: Callable[[int], None] | None = None,
+    views: Mapping[str, View] | None = None,
 ) -> SeedScores:
     """Simulate with new noise and score each run against the whole target, pairs that a fit has not seen included.
 
@@ -70,26 +93,34 @@ def fresh_seeds(
         Length of each run in ms; the fit's own unless given.
     on_seed : callable, optional
         Called with the number of seeds done.
+    views : mapping, optional
+        What else to score the same simulations on.
 
     Returns
     -------
     SeedScores
     """
     observation, held_out = problem.observation, problem.target.held_out
-    whole = problem.target._replace(pairs=None)
+    whole, others = problem.target._replace(pairs=None), dict(views or {})
 
     @jax.jit
     def one(values, key):
         rates = problem.simulate(values, key, duration)
         terms, fc = problem.objective.compare(rates, problem.fs, observation, whole)
-        return terms, fc, observation.resample(observation.settled(rates, problem.fs), problem.fs)
+        seen = {}
+        for name, view in others.items():
+            seen[name] = fc_correlation(view.observation.fc(rates, problem.fs, True), jnp.asarray(view.fc), view.pairs)
+        return terms, fc, observation.resample(observation.settled(rates, problem.fs), problem.fs), seen
 
     scores, losses, matrices, unseen = [], [], [], []
+    viewed: dict[str, list[float]] = {name: [] for name in others}
     for number, seed_key in enumerate(jax.random.split(key, seeds)):
-        terms, fc, signals = one(dict(values), seed_key)
+        terms, fc, signals, seen = one(dict(values), seed_key)
         scores.append(float(terms.fc_correlation))
         losses.append(float(terms.loss))
         matrices.append(np.asarray(fc))
+        for name, score in seen.items():
+            viewed[name].append(float(score))
         if held_out is not None:
             unseen.append(float(fc_correlation(fc, problem.target.fc, held_out)))
         if on_seed:
@@ -101,4 +132,5 @@ def fresh_seeds(
         np.asarray(signals),
         (duration or problem.duration) / 1000,
         np.array(unseen) if held_out is not None else None,
+        {name: np.array(values) for name, values in viewed.items()},
     )

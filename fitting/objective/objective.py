@@ -44,13 +44,31 @@ class Target(NamedTuple):
                 f"match them by label first (fitting.data.match)"
             )
 
-    def split(self, fraction: float, seed: int) -> Target:
-        """The same target, of which a fit sees a random ``fraction`` of the pairs; the others are held out."""
+    def split(self, fraction: float, seed: int, by: str = "pairs") -> Target:
+        """The same target, of which a fit sees a random part of the pairs; the others are held out.
+
+        Parameters
+        ----------
+        fraction : float
+            Share that a fit sees.
+        seed : int
+        by : str
+            Of what: ``"pairs"``, or ``"regions"``; then every pair with one of the other regions is held out.
+        """
         if not 0 < fraction < 1:
-            raise InputError(f"the fraction of pairs to fit must lie between 0 and 1; got {fraction}")
+            raise InputError(f"the fraction of {by} to fit must lie between 0 and 1; got {fraction}")
         regions = self.fc.shape[0]
+        rng = np.random.default_rng(seed)
+        if by == "regions":
+            kept = np.zeros(regions, bool)
+            kept[rng.permutation(regions)[: round(fraction * regions)]] = True
+            if kept.sum() < 3:
+                raise InputError(f"{fraction:g} of {regions} regions leaves {kept.sum()} to fit; 3 are needed")
+            return self._replace(pairs=np.outer(kept, kept) & ~np.eye(regions, dtype=bool))
+        if by != "pairs":
+            raise InputError(f"a target is split by pairs or by regions; got {by!r}")
         upper = np.triu_indices(regions, 1)
-        order = np.random.default_rng(seed).permutation(len(upper[0]))
+        order = rng.permutation(len(upper[0]))
         seen = np.zeros((regions, regions), bool)
         chosen = order[: round(fraction * len(order))]
         seen[upper[0][chosen], upper[1][chosen]] = True

@@ -23,8 +23,10 @@ from fitting.response import (
     frequency_grid,
     linearize,
     orthogonalized_connectivity,
+    own_modes,
     rightmost_roots,
 )
+from fitting.response.stability import FAR
 from fitting.signal import Observation, fc_correlation, low_pass, upper_pairs
 
 
@@ -88,6 +90,18 @@ class ResponseProblem:
         """What decides the loss beside target, network and observation; a resumed fit must have the same."""
         return [self.frequencies, self.damping, self.penalty, self.spread, self.seconds]
 
+    @property
+    def watched(self) -> tuple[float, ...]:
+        """Frequencies in Hz near which modes are kept stable: at zero, and on both sides of the band.
+
+        Modes that do not oscillate are among them because nodes may have two steady states. Those in the band are
+        found from its sides, as are those beside it, which the score does not see grow. Further away, regions'
+        own modes are watched.
+        """
+        low, high = self.observation.band
+        width = high - low
+        return (0.0, max(low / 2, low - width / 2), high + width / 2)
+
     def respond(
         self, values: Mapping[str, Any]
     ) -> tuple[Float[Array, "region region"], Float[Array, " root"], Float[Array, "frequency region"] | None]:
@@ -104,9 +118,11 @@ class ResponseProblem:
         # A steady state that was not found has no response.
         scale = jnp.abs(linear.steady).max() / self.dt
         fc = jnp.where(linear.residual <= 1e4 * jnp.finfo(fc.dtype).eps * scale, fc, jnp.nan)
-        # Modes that oscillate in the band, and modes that do not oscillate: nodes may have two steady states.
-        centre = float(np.mean(self.observation.band))
-        growth = jnp.concatenate([rightmost_roots(linear, f).real for f in (centre, 0.0)])
+        slowest, fastest = self.watched[1:]
+        own = own_modes(linear)
+        near = (jnp.abs(own.imag) / (2 * np.pi) >= slowest) & (jnp.abs(own.imag) / (2 * np.pi) <= fastest)
+        modes = [rightmost_roots(linear, f).real for f in self.watched]
+        growth = jnp.concatenate([*modes, jnp.where(near, 1e3 * FAR, own.real)])
         power = jnp.diagonal(spectra[len(grid) :], axis1=1, axis2=2).real if len(seen) else None
         return fc, growth, power
 

@@ -26,7 +26,8 @@ STYLE: Any = {
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches in the style of all."""
     with mpl.rc_context(STYLE):
         return Figure(figsize=(width, height), layout="constrained")
 
@@ -54,7 +55,7 @@ def fc_matrices(target, fitted, labels) -> Figure:
     limit = float(np.percentile(np.abs(np.concatenate([target[upper], fitted[upper]])), 99)) or 1.0
     sides = [label[-1] for label in np.asarray(labels)[order]]
     with mpl.rc_context(STYLE):
-        figure = _figure(7.0, 3.4)
+        figure = new_figure(7.0, 3.4)
         axes = figure.subplots(1, 2)
         for ax, matrix, title in zip(axes, (target, fitted), ("target", "fitted model, fresh noise"), strict=True):
             np.fill_diagonal(matrix, np.nan)
@@ -73,7 +74,7 @@ def fc_scatter(target, fitted, r: float) -> Figure:
     """Fitted against target connectivity, one point per pair of regions."""
     upper = np.triu_indices(len(target), 1)
     with mpl.rc_context(STYLE):
-        figure = _figure(3.4, 3.2)
+        figure = new_figure(3.4, 3.2)
         ax = figure.subplots()
         ax.plot(np.asarray(target)[upper], np.asarray(fitted)[upper], ".", ms=2, alpha=0.4, color=BLUE)
         ax.set_xlabel("target connectivity")
@@ -86,7 +87,7 @@ def convergence(history: Mapping[str, np.ndarray]) -> Figure:
     """Loss, FC correlation and every parameter at each step."""
     names = [name for name in history if name.startswith("parameter_")]
     with mpl.rc_context(STYLE):
-        figure = _figure(7.0, 1.7 * ((len(names) + 3) // 2))
+        figure = new_figure(7.0, 1.7 * ((len(names) + 3) // 2))
         axes = np.ravel(figure.subplots((len(names) + 3) // 2, 2, sharex=True))
         steps = np.arange(1, len(history["loss"]) + 1)
         for ax, name in zip(axes, ["loss", "fc_correlation", *names], strict=False):
@@ -113,7 +114,7 @@ def parameters(summary: Mapping[str, Any]) -> Figure | None:
     if not rows:
         return None
     with mpl.rc_context(STYLE):
-        figure = _figure(3.6, 0.9 + 0.45 * len(rows))
+        figure = new_figure(3.6, 0.9 + 0.45 * len(rows))
         ax = figure.subplots()
         for i, p in enumerate(rows.values()):
             true = p["true"]
@@ -131,22 +132,71 @@ def parameters(summary: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
-def scores(summary: Mapping[str, Any]) -> Figure:
-    """Score on fresh noise beside the start and the baselines."""
-    fresh = summary["fc_correlation"]["fresh_seeds"]
-    bars = {"initial": summary["fc_correlation"]["initial"], "fitted": fresh["mean"]}
-    bars |= {name.replace("_", " "): value for name, value in summary["baselines"].items()}
+def scores(summary: Mapping[str, Any], names: Mapping[str, str]) -> Figure:
+    """The score on fresh noise beside baselines and nulls, with the noise ceiling; on what was held out, if so.
+
+    Parameters
+    ----------
+    summary : mapping
+        See :func:`fitting.report.summarize`.
+    names : mapping
+        What to call baselines.
+    """
+    held_out, fresh = summary["fc_correlation"]["held_out"], summary["fc_correlation"]["fresh_seeds"]
+    score = {"r": held_out["r"], "sd": held_out["sd"]} if held_out else {"r": fresh["mean"], "sd": fresh["sd"]}
+    bars = [("fitted model", score["r"], score["sd"], ORANGE)]
+    if held_out and held_out.get("response") is not None:
+        bars.append(("fitted model, linear response", held_out["response"], None, ORANGE))
+    bars.append(("initial parameters", summary["fc_correlation"]["initial"], None, GREY))
+    for name, r in summary["nulls"].items():
+        bars.append((name.replace("_", " "), r, None, GREY))
+    for kind, test in summary["surrogates"].items():
+        bars.append((f"{kind.replace('_', ' ')} connectomes", test["mean"], test["sd"], GREY))
+    for name, r in (held_out["baselines"] if held_out else summary["baselines"]).items():
+        bars.append((names.get(name, name), r, None, BLUE))
     with mpl.rc_context(STYLE):
-        figure = _figure(3.6, 0.5 + 0.3 * len(bars))
+        figure = new_figure(5.4, 0.6 + 0.22 * len(bars))
         ax = figure.subplots()
-        colors = [GREY, ORANGE] + [BLUE] * (len(bars) - 2)
-        ax.barh(range(len(bars)), [0.0 if value is None else value for value in bars.values()], color=colors)
-        if fresh["mean"] is not None:
-            ax.errorbar(fresh["mean"], 1, xerr=fresh["sd"] or 0.0, color="black", capsize=2, lw=1)
-        ax.set_yticks(range(len(bars)), list(bars))
+        for row, (_, value, sd, color) in enumerate(bars):
+            value = 0.0 if value is None else value
+            ax.barh(row, value, color=color, height=0.75)
+            if sd is not None:
+                ax.errorbar(value, row, xerr=sd, color="black", capsize=2, lw=1)
+        ax.set_yticks(range(len(bars)), [name for name, *_ in bars])
         ax.invert_yaxis()
         ax.axvline(0, color="black", lw=0.8)
-        ax.set_xlabel("FC correlation with the target")
+        if summary["ceiling"]:
+            ceiling = summary["ceiling"]["ceiling"]
+            ax.axvline(ceiling, color="black", lw=0.8, ls="--")
+            ax.text(ceiling, -0.75, "noise ceiling", ha="center", fontsize=7)
+        where = "pairs held out from the fit" if held_out else "all pairs"
+        ax.set_xlabel(f"FC correlation with the target, {where}")
+    return figure
+
+
+def brain(centres, values, title: str) -> Figure:
+    """Values of regions at their centres, seen from above, from the side and from behind.
+
+    Parameters
+    ----------
+    centres : array (region, 3)
+        In mm: to the right, to the front, upwards.
+    values : array (region,)
+    title : str
+    """
+    centres, values = np.asarray(centres, float), np.asarray(values, float)
+    order = np.argsort(values)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(7.0, 2.6)
+        axes = figure.subplots(1, 3)
+        for ax, (x, y), view in zip(axes, ((0, 1), (1, 2), (0, 2)), ("above", "right", "behind"), strict=True):
+            image = ax.scatter(
+                centres[order, x], centres[order, y], c=values[order], s=28, cmap="viridis", edgecolors=GREY, lw=0.3
+            )
+            ax.set_aspect("equal")
+            ax.set_axis_off()
+            ax.set_title(f"from {view}" if view != "right" else "from the right")
+        figure.colorbar(image, ax=axes, shrink=0.8, label=title)
     return figure
 
 
@@ -164,7 +214,7 @@ def regional(maps: Mapping[str, Any], labels) -> Figure:
     groups = [f"{labels[i][-1]} {lobes[labels[i]]}" for i in order]
     edges = [i for i in range(1, len(groups)) if groups[i] != groups[i - 1]]
     with mpl.rc_context(STYLE):
-        figure = _figure(7.0, 1.1 * len(maps) + 0.9)
+        figure = new_figure(7.0, 1.1 * len(maps) + 0.9)
         axes = np.ravel(figure.subplots(len(maps), 1, sharex=True))
         for ax, (name, values) in zip(axes, maps.items(), strict=True):
             ax.bar(range(len(order)), values.values[order] - values.values.mean(), color=BLUE, width=0.8)
@@ -208,7 +258,7 @@ def residuals(target, fitted, lengths, labels) -> Figure:
     edges = np.quantile(length, np.linspace(0, 1, 11))
     bins = np.clip(np.searchsorted(edges, length, side="right") - 1, 0, 9)
     with mpl.rc_context(STYLE):
-        figure = _figure(7.0, 3.2)
+        figure = new_figure(7.0, 3.2)
         left, right = figure.subplots(1, 2)
         left.plot(length, difference, ".", ms=1.5, alpha=0.25, color=GREY)
         centres = [length[bins == b].mean() for b in range(10) if (bins == b).any()]
@@ -238,7 +288,7 @@ def profiles(curves: Mapping[str, Any], fitted: Mapping[str, float], level: floa
     level : float
     """
     with mpl.rc_context(STYLE):
-        figure = _figure(max(3.4, 2.3 * len(curves)), 2.4)
+        figure = new_figure(max(3.4, 2.3 * len(curves)), 2.4)
         axes = np.ravel(figure.subplots(1, len(curves), sharey=True))
         for ax, (name, curve) in zip(axes, curves.items(), strict=True):
             coordinate = curve[curve.dims[0]]
@@ -273,7 +323,7 @@ def profiles_against_truth(
         Deviance that ends an interval.
     """
     with mpl.rc_context(STYLE):
-        figure = _figure(7.0, 2.8)
+        figure = new_figure(7.0, 2.8)
         left, right = figure.subplots(1, 2)
         for rank, i in enumerate(np.argsort(true)):
             low, high = curves[i]["interval"]
@@ -309,7 +359,7 @@ def _plain_ticks(axis):
 def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray], units: Mapping[str, str]) -> Figure:
     """Fitted against true values of every parameter, one point per draw, on logarithmic axes."""
     with mpl.rc_context(STYLE):
-        figure = _figure(2.3 * len(true), 2.5)
+        figure = new_figure(2.3 * len(true), 2.5)
         for ax, name in zip(np.ravel(figure.subplots(1, len(true))), true, strict=True):
             both = np.concatenate([true[name], fitted[name]])
             ends = np.array([both.min() / 1.15, both.max() * 1.15])
@@ -334,7 +384,7 @@ def connectome_overview(connectome, speed: float) -> Figure:
     weights, lengths = (connectome[name].values[np.ix_(order, order)].copy() for name in ("weights", "lengths"))
     linked = (weights > 0) & ~np.eye(len(weights), dtype=bool)
     with mpl.rc_context(STYLE):
-        figure = _figure(7.0, 5.6)
+        figure = new_figure(7.0, 5.6)
         axes = figure.subplots(2, 2)
         for ax, matrix, label in (
             (axes[0, 0], np.log10(np.where(linked, weights, np.nan)), "log10 weight"),
@@ -362,7 +412,7 @@ def data_overview(recordings, fc, labels, observation) -> Figure:
     limit = float(np.percentile(np.abs(values), 99)) or 1.0
     with mpl.rc_context(STYLE):
         count = 3 if recordings else 2
-        figure = _figure(2.4 * count + 0.6, 2.6)
+        figure = new_figure(2.4 * count + 0.6, 2.6)
         axes = figure.subplots(1, count)
         np.fill_diagonal(fc, np.nan)
         image = axes[0].imshow(fc, cmap="PuOr_r", vmin=-limit, vmax=limit, interpolation="nearest")

@@ -1,10 +1,9 @@
-"""The numbers of a fit as one dictionary, one netCDF file, one table and one page."""
+"""The numbers of a fit as one dictionary, one netCDF file and tables."""
 
 from __future__ import annotations
 
-import base64
-import html
 import importlib.metadata
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 
-from fitting.evaluate import DEVIANCE_95, Identifiability, Profile, SeedScores
+from fitting.errors import InputError
+from fitting.evaluate import Evaluation
 from fitting.objective import Target
 from fitting.optimize import FitResult, Parameters, SearchResult, Solution
-from fitting.report import figures
 
 PACKAGES = ("fitting", "jax", "jaxlib", "brainmass", "brainstate", "optax", "numpy", "scipy", "xarray")
 
@@ -38,16 +37,14 @@ def _number(value) -> Any:
 def summarize(
     result: FitResult,
     parameters: Parameters,
-    true: Mapping[str, float],
-    initial_correlation: float,
-    fresh: SeedScores,
-    baselines: Mapping[str, float],
-    identified: Mapping[str, Identifiability],
+    evaluation: Evaluation,
+    *,
     seed: int,
+    true: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
     wall_seconds: float | None = None,
-    held_out: Mapping[str, Any] | None = None,
     solution: Solution | None = None,
+    split: str = "",
 ) -> dict[str, Any]:
     """Everything a reader of a fit needs, ready for JSON.
 
@@ -55,31 +52,26 @@ def summarize(
     ----------
     result : FitResult
     parameters : Parameters
-    true : mapping
-        True values where they are known.
-    initial_correlation : float
-        Mean FC correlation of the starting point on fresh noise.
-    fresh : SeedScores
-    baselines : mapping
-    identified : mapping
-        By parameter, see :func:`fitting.evaluate.identifiability`.
+    evaluation : Evaluation
     seed : int
+    true : mapping, optional
+        True values where they are known.
     notes : sequence of str
         Sentences a reader must know.
     wall_seconds : float, optional
         Time of the whole job; of the fit alone unless given.
-    held_out : mapping, optional
-        Score over pairs that the fit has not seen: ``r``, ``split``, and baselines of the same split.
     solution : Solution, optional
         The stages that led to the result: what the search found and what gradients were worth.
+    split : str
+        What was held out, in words.
 
     Returns
     -------
     dict
     """
-    rows = {}
+    rows, true, fresh = {}, true or {}, evaluation.fresh
     for p in parameters.free:
-        found = identified.get(p.name)
+        found = evaluation.identified.get(p.name)
         rows[p.name] = {
             "initial": _number(result.initial[p.name]),
             "fitted": _number(result.fitted[p.name]),
@@ -88,16 +80,18 @@ def summarize(
             "interval": list(found.interval) if found and found.interval else None,
             "identifiable": found.identifiable if found else None,
             "reason": found.reason if found else "not measured",
+            "correlations": dict(found.correlations) if found else {},
         }
     good = result.history["fc_correlation"][result.history["finite"]] if result.history else np.array([])
     last = good[-10:]
+    ceiling = evaluation.ceiling
     summary = {
         "status": result.status,
         "parameters": rows,
         "fc_correlation": {
-            "initial": initial_correlation,
+            "initial": evaluation.initial,
             "training": float(last.mean()) if len(last) else None,
-            "held_out": dict(held_out) if held_out else None,
+            "held_out": {"split": split} | evaluation.held_out if evaluation.held_out else None,
             "fresh_seeds": {
                 "mean": fresh.mean,
                 "sd": fresh.sd if len(fresh.fc_correlation) > 1 else None,
@@ -105,8 +99,21 @@ def summarize(
                 "seconds": fresh.seconds,
                 "drop": float(last.mean()) - fresh.mean if len(last) else None,
             },
+            "views": evaluation.views,
         },
-        "baselines": dict(baselines),
+        "baselines": dict(evaluation.baselines),
+        "nulls": dict(evaluation.nulls),
+        "surrogates": {
+            kind: {
+                "score": test.score,
+                "mean": float(np.mean(test.surrogates)),
+                "sd": float(np.std(test.surrogates, ddof=1)) if len(test.surrogates) > 1 else None,
+                "n": len(test.surrogates),
+                "p": test.p,
+            }
+            for kind, test in evaluation.surrogates.items()
+        },
+        "ceiling": ceiling._asdict() if ceiling else None,
         "wall_seconds": wall_seconds if wall_seconds is not None else result.seconds,
         "compile_seconds": result.compile_seconds,
         "steps": len(result.history.get("loss", [])),
@@ -114,11 +121,54 @@ def summarize(
         "search": _search(solution),
         "gradients": solution.health._asdict() if solution else None,
         "bad_steps": result.bad_steps,
-        "notes": [*result.notes, *notes],
+        "notes": [*result.notes, *evaluation.notes, *notes],
         "versions": versions(),
         "seed": seed,
     }
     return _without_nan(summary)
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """The sentence that a summary comes down to: how much the model explains, and what does so without it.
+
+    With a noise ceiling, shares of the variance that can be explained; without one, of all variance between pairs.
+    """
+    scores = summary["fc_correlation"]
+    held_out, fresh = scores["held_out"], scores["fresh_seeds"]
+    r, baselines = (held_out["r"], held_out["baselines"]) if held_out else (fresh["mean"], summary["baselines"])
+    on = " on pairs that it has not seen" if held_out else ""
+    if r is None:
+        return "The fitted model has no score: its simulations are not finite."
+    ceiling = summary["ceiling"]["ceiling"] if summary["ceiling"] else 1.0
+    of = "of the explainable variance" if summary["ceiling"] else "of the variance between pairs of regions"
+
+    def share(r):
+        return f"{100 * max(r, 0.0) ** 2 / ceiling**2:.0f} %"
+
+    sentence = f"The fitted model explains {share(r)} {of}{on} (r = {r:.3f} on fresh noise"
+    sentence += f", where {ceiling:.3f} is the best possible)" if summary["ceiling"] else ")"
+    best = max(baselines, key=lambda name: baselines[name])
+    sentence += f"; fibre length alone explains {share(baselines['minus_length'])}"
+    if best != "minus_length":
+        sentence += (
+            f", and the best predictor without a model, {BASELINE_NAMES.get(best, best)}, {share(baselines[best])}"
+        )
+    return sentence + "."
+
+
+#: What baselines are called in tables and figures.
+BASELINE_NAMES = {
+    "structural_weights": "structural weights",
+    "log_structural_weights": "log structural weights",
+    "minus_length": "minus fibre length",
+    "linear_regression": "regression on weights, log weights and length",
+    "spatial_autoregression": "spatial autoregression",
+    "region_effects": "an effect per region",
+    "rank_one": "a loading per region",
+    "rank_one_and_constant": "a loading per region and a constant",
+    "rank_two": "two loadings per region",
+    "region_effects_and_geometry": "an effect per region, and geometry",
+}
 
 
 def _search(solution: Solution | None) -> dict[str, Any] | None:
@@ -156,40 +206,48 @@ def _without_nan(value):
 def to_dataset(
     result: FitResult,
     target: Target,
-    fresh: SeedScores,
-    labels: Sequence[str],
+    evaluation: Evaluation,
+    connectome: xr.Dataset,
     fs: float,
+    *,
+    parameters: Parameters | None = None,
     dropped: Sequence[str] = (),
-    profiles: Mapping[str, Profile] | None = None,
     searched: SearchResult | None = None,
 ) -> xr.Dataset:
-    """Target and fitted connectivity, traces of the fitted model, the history of the fit, and profile likelihoods.
+    """Everything of a fit that figures are made of.
 
     Parameters
     ----------
     result : FitResult
     target : Target
-    fresh : SeedScores
-    labels : sequence of str
+    evaluation : Evaluation
+    connectome : Dataset
+        Its labels name the regions.
     fs : float
         Rate of the traces in Hz.
+    parameters : Parameters, optional
+        Those that are per region get a map.
     dropped : sequence of str
         Regions of the data that the connectome does not have.
-    profiles : mapping, optional
-        By parameter, see :func:`fitting.evaluate.profile_likelihood`.
     searched : SearchResult, optional
 
     Returns
     -------
     Dataset
+        Target and fitted connectivity, traces of the fitted model, the history of the fit, profiles of the likelihood,
+        scores of surrogates, and fitted maps.
     """
+    fresh, labels = evaluation.fresh, connectome["target"].values.tolist()
     pair = ("region", "other")
     data: dict[str, Any] = {
         "target_fc": (pair, np.asarray(target.fc)),
         "fitted_fc": (pair, np.asarray(fresh.fc), {"description": "mean over fresh noise seeds"}),
         "traces": (("time", "region"), np.asarray(fresh.signals), {"description": "one fresh run"}),
         "fresh_fc_correlation": (("seed",), fresh.fc_correlation),
+        "lengths": (pair, connectome.lengths.values, {"units": "mm"}),
     }
+    if "centres" in connectome:
+        data["centres"] = (("region", "axis"), connectome.centres.values, {"units": "mm"})
     for name, values in result.history.items():
         values = values.astype(np.int8) if values.dtype == bool else values
         data[f"history_{name}"] = (("step", "region") if values.ndim == 2 else ("step",), values)
@@ -198,12 +256,17 @@ def to_dataset(
         "other": list(labels),
         "time": ("time", np.arange(len(fresh.signals)) / fs, {"units": "s"}),
     }
-    for name, profile in (profiles or {}).items():
+    for name, profile in evaluation.profiles.items():
         coords[f"profile_{name}"] = (f"profile_{name}", profile.values, {"units": profile.unit})
         data[f"deviance_{name}"] = ((f"profile_{name}",), profile.deviance)
         data[f"profile_fc_correlation_{name}"] = ((f"profile_{name}",), profile.fc_correlation)
+    for kind, test in evaluation.surrogates.items():
+        data[f"surrogate_{kind}"] = (("surrogate",), test.surrogates)
     for name, values in (searched.history if searched else {}).items():
         data[f"search_{name}"] = (("generation", "candidate"), values)
+    for p in parameters.free if parameters else ():
+        if p.per_region:
+            data[f"fitted_{p.name}"] = ("region", np.asarray(result.fitted[p.name]), {"units": p.unit})
     return xr.Dataset(
         data,
         coords=coords,
@@ -211,12 +274,12 @@ def to_dataset(
     )
 
 
-def _show(value, unit: str = "") -> str:
+def _show(value) -> str:
     if value is None:
         return "-"
     if isinstance(value, list):
         return f"{np.mean(value):.4g} ({np.min(value):.3g} to {np.max(value):.3g})"
-    return f"{value:.4g}{'' if unit in ('', '1') else ' ' + unit}"
+    return f"{value:.4g}"
 
 
 def _score(value) -> str:
@@ -226,37 +289,20 @@ def _score(value) -> str:
 def table(summary: Mapping[str, Any]) -> Group:
     """The final tables for the terminal: parameters, and scores beside the baselines."""
     fitted = Table(title="Parameters", title_justify="left")
-    for column in ("parameter", "initial", "fitted", "true", "unit", "95 % interval", "identifiable"):
+    head, *rows = parameter_rows(summary)
+    for column in head:
         fitted.add_column(column)
-    for name, p in summary["parameters"].items():
-        interval = f"{p['interval'][0]:.3g} to {p['interval'][1]:.3g}" if p["interval"] else "-"
-        answer = {True: "yes", False: "not identifiable", None: "not measured"}[p["identifiable"]]
-        unit = "" if p["unit"] == "1" else p["unit"]
-        fitted.add_row(name, _show(p["initial"]), _show(p["fitted"]), _show(p["true"]), unit, interval, answer)
+    for row in rows:
+        fitted.add_row(*row)
     scores = Table(title="FC correlation with the target", title_justify="left")
     scores.add_column("predictor")
     scores.add_column("r", justify="right")
-    fresh = summary["fc_correlation"]["fresh_seeds"]
-    spread = f" ± {fresh['sd']:.3f}" if fresh["sd"] is not None else ""
-    scores.add_row(
-        f"fitted model, {fresh['n']} fresh seeds of {fresh['seconds']:g} s", f"{_score(fresh['mean'])}{spread}"
-    )
-    scores.add_row("fitted model, last training steps", _score(summary["fc_correlation"]["training"]))
-    scores.add_row("drop from training to fresh seeds", _score(fresh["drop"]))
-    scores.add_row("initial parameters, fresh seeds", _score(summary["fc_correlation"]["initial"]))
-    held_out = summary["fc_correlation"]["held_out"]
-    if held_out:
+    for section in score_rows(summary):
+        for name, value in section:
+            scores.add_row(name, value)
         scores.add_section()
-        spread = f" ± {held_out['sd']:.3f}" if held_out["sd"] is not None else ""
-        if held_out.get("response") is not None:
-            scores.add_row(f"held out ({held_out['split']}): linear response", f"{held_out['response']:.3f}")
-        scores.add_row("held out: simulated, fresh seeds", f"{held_out['r']:.3f}{spread}")
-        for name, value in held_out["baselines"].items():
-            scores.add_row(f"held out, baseline: {name.replace('_', ' ')}", f"{value:.3f}")
-        scores.add_section()
-    for name, value in summary["baselines"].items():
-        scores.add_row(f"baseline: {name.replace('_', ' ')}", f"{value:.3f}")
-    lines = [
+    lines = [headline(summary)]
+    lines += [
         f"{name}: not identifiable. {p['reason']}."
         for name, p in summary["parameters"].items()
         if p["identifiable"] is False
@@ -276,70 +322,106 @@ def table(summary: Mapping[str, Any]) -> Group:
     return Group(fitted, scores, *lines)
 
 
-def _pearson(a, b) -> float:
-    varies = np.ptp(a) > 0 and np.ptp(b) > 0
-    return float(np.corrcoef(a, b)[0, 1]) if varies else float("nan")
+def parameter_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Every free parameter as a row of text, the head first."""
+    rows = [["parameter", "initial", "fitted", "true", "unit", "95 % interval", "identifiable"]]
+    for name, p in summary["parameters"].items():
+        interval = f"{p['interval'][0]:.3g} to {p['interval'][1]:.3g}" if p["interval"] else "-"
+        answer = {True: "yes", False: "not identifiable", None: "not measured"}[p["identifiable"]]
+        unit = "" if p["unit"] == "1" else p["unit"]
+        rows.append([name, _show(p["initial"]), _show(p["fitted"]), _show(p["true"]), unit, interval, answer])
+    return rows
 
 
-def draw(summary: Mapping[str, Any], data: xr.Dataset, folder: Path) -> list[Path]:
-    """Write every figure of a fit into ``folder``; returns the PNG files."""
-    labels = data["region"].values.tolist()
-    target, fitted = data["target_fc"].values, data["fitted_fc"].values
-    upper = np.triu_indices(len(labels), 1)
-    history = {
-        str(name).removeprefix("history_"): data[name].values
-        for name in data.data_vars
-        if str(name).startswith("history_")
-    }
-    drawn = {
-        "fc_matrices": figures.fc_matrices(target, fitted, labels),
-        "fc_scatter": figures.fc_scatter(target, fitted, _pearson(target[upper], fitted[upper])),
-        "scores": figures.scores(summary),
-    }
-    if history:
-        drawn["convergence"] = figures.convergence(history)
-    maps = {name: data[name] for name in map(str, data.data_vars) if name.startswith("fitted_") and name != "fitted_fc"}
-    curves = {
-        str(name).removeprefix("deviance_"): data[name] for name in data.data_vars if str(name).startswith("deviance_")
-    }
-    if curves:
-        values = {name: summary["parameters"][name]["fitted"] for name in curves}
-        drawn["profiles"] = figures.profiles(curves, values, DEVIANCE_95)
-    if maps:
-        drawn["regional_parameters"] = figures.regional(maps, labels)
-    if "lengths" in data:
-        drawn["residuals"] = figures.residuals(target, fitted, data["lengths"].values, labels)
-    recovery = figures.parameters(summary["parameters"])
-    if recovery is not None:
-        drawn["true_and_fitted"] = recovery
-    return [figures.save(figure, folder / name) for name, figure in drawn.items()]
-
-
-def write_html(summary: Mapping[str, Any], pictures: Sequence[Path], command: str, settings: str, path: Path):
-    """One self-contained page: the summary in a sentence, tables, figures, settings, how to reproduce."""
-    console = Console(record=True, width=110, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table(summary))
-    tables = console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+def score_rows(summary: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
+    """Every score beside what it is worth, in sections, as text: for tables."""
     fresh = summary["fc_correlation"]["fresh_seeds"]
-    best = max(summary["baselines"], key=lambda name: summary["baselines"][name], default=None)
-    sentence = (
-        f"The fitted model's connectivity correlates with the target at r = {_show(fresh['mean'])} on fresh noise"
+
+    def spread(value, sd):
+        return _score(value) + (f" ± {sd:.3f}" if sd is not None and value is not None else "")
+
+    def baselines(values, words=""):
+        return [(f"baseline{words}: {BASELINE_NAMES.get(name, name)}", _score(r)) for name, r in values.items()]
+
+    sections = [
+        [
+            (f"fitted model, {fresh['n']} fresh seeds of {fresh['seconds']:g} s", spread(fresh["mean"], fresh["sd"])),
+            ("fitted model, last training steps", _score(summary["fc_correlation"]["training"])),
+            ("drop from training to fresh seeds", _score(fresh["drop"])),
+            ("initial parameters, fresh seeds", _score(summary["fc_correlation"]["initial"])),
+        ]
+    ]
+    if summary["ceiling"]:
+        sections[0].append(("best possible: the recording's noise ceiling", _score(summary["ceiling"]["ceiling"])))
+    held_out = summary["fc_correlation"]["held_out"]
+    if held_out:
+        rows = [("held out: simulated, fresh seeds", spread(held_out["r"], held_out["sd"]))]
+        if held_out.get("response") is not None:
+            rows.insert(0, (f"held out ({held_out['split']}): linear response", _score(held_out["response"])))
+        sections.append(rows + baselines(held_out["baselines"], ", held out"))
+    for name, view in summary["fc_correlation"]["views"].items():
+        rows = [(f"{name}: fitted model, fresh seeds", spread(view["r"], view["sd"]))]
+        sections.append(rows + baselines(view.get("baselines", {}), f", {name}"))
+    nulls = [(f"same parameters, {name.replace('_', ' ')}", _score(r)) for name, r in summary["nulls"].items()]
+    for kind, test in summary["surrogates"].items():
+        words = f"same parameters, {test['n']} {kind.replace('_', ' ')} connectomes (p = {test['p']:.2g})"
+        nulls.append((words, spread(test["mean"], test["sd"])))
+    return [section for section in (*sections, nulls, baselines(summary["baselines"])) if section]
+
+
+def read_result(folder: Path, parameters: Parameters) -> tuple[FitResult, dict[str, Any]]:
+    """A fit that was written before, and its summary.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``summary.json`` and ``result.nc``.
+    parameters : Parameters
+        Of the problem that was fitted.
+
+    Returns
+    -------
+    FitResult
+    dict
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged, or the fit had other parameters.
+    """
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        with xr.open_dataset(folder / "result.nc", engine="h5netcdf") as data:
+            history = {
+                str(name).removeprefix("history_"): data[name].values
+                for name in data
+                if str(name).startswith("history_")
+            }
+        rows = summary["parameters"]
+        values = {which: {name: np.asarray(p[which]) for name, p in rows.items()} for which in ("initial", "fitted")}
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} holds no finished fit: {Path(str(error.filename)).name} is missing") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"the fit in {folder} cannot be read: {error}") from None
+    free = [p.name for p in parameters.free]
+    if set(free) != set(rows):
+        raise InputError(f"the fit in {folder} has the parameters {', '.join(rows)}, not {', '.join(free)}")
+    if "finite" in history:
+        history["finite"] = history["finite"].astype(bool)
+    point = parameters.point(values["fitted"])
+    fixed = {p.name: p.value for p in parameters.parameters if not p.free}
+    fitted, initial = (
+        {name: jax.numpy.asarray(v) for name, v in (fixed | values[w]).items()} for w in ("fitted", "initial")
     )
-    if best is not None:
-        sentence += f"; {best.replace('_', ' ')} alone reaches {summary['baselines'][best]:.3f}"
-    images = "".join(
-        f'<figure><img alt="{p.stem}" src="data:image/png;base64,{base64.b64encode(p.read_bytes()).decode()}">'
-        f"<figcaption>{html.escape(p.stem.replace('_', ' '))}</figcaption></figure>"
-        for p in pictures
+    result = FitResult(
+        summary["status"],
+        initial,
+        fitted,
+        point,
+        history,
+        summary["chosen"],
+        summary["bad_steps"],
+        summary["compile_seconds"],
+        summary["wall_seconds"],
     )
-    path.write_text(
-        "<!doctype html><html lang=en><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width, initial-scale=1"><title>fitting report</title>'
-        "<style>body{font:16px/1.5 sans-serif;max-width:60rem;margin:auto;padding:1rem}img{max-width:100%}"
-        "figure{margin:1rem 0}pre{overflow-x:auto;font-size:.8rem;background:#f6f6f6;padding:.5rem}</style>"
-        f"<h1>Fit report</h1><p><strong>{html.escape(sentence)}.</strong></p>{tables}{images}"
-        f"<h2>How to reproduce</h2><pre>{html.escape(command)}</pre>"
-        f"<h2>Settings</h2><pre>{html.escape(settings)}</pre>"
-        f"<h2>Versions</h2><pre>{html.escape(str(summary['versions']))}</pre></html>",
-        encoding="utf-8",
-    )
+    return result, summary

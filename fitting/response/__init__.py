@@ -9,7 +9,7 @@ from fitting.response.spectra import (
     frequency_grid,
     orthogonalized_connectivity,
 )
-from fitting.response.stability import rightmost_roots, unstable_roots
+from fitting.response.stability import own_modes, rightmost_roots, unstable_roots
 
 __all__ = [
     "Linear",
@@ -21,6 +21,7 @@ __all__ = [
     "frequency_grid",
     "linearize",
     "orthogonalized_connectivity",
+    "own_modes",
     "rightmost_roots",
     "steady_state",
     "unstable_roots",

@@ -259,7 +259,8 @@ def steady_state(
     Returns
     -------
     NetworkState
-        To start :func:`fitting.network.simulate` from. Where no steady state was found, wherever the search for it ended.
+        To start :func:`fitting.network.simulate` from. Where no steady state was found, wherever the search for it
+        ended.
 
     Raises
     ------

@@ -104,6 +104,26 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
     return 1000 * jnp.where(eligible[order] & ~again, roots, FAR)
 
 
+def own_modes(linear: Linear) -> Complex[Array, " mode"]:
+    """Characteristic roots of every region by itself, the input that it gets from others held still.
+
+    Far from the frequencies that the network's roots are searched at, a mode that grows is most often one region's own:
+    fast time constants make it oscillate.
+
+    Parameters
+    ----------
+    linear : Linear
+
+    Returns
+    -------
+    complex array (region * variable,)
+        Roots in 1/s, as of :func:`rightmost_roots`. Differentiable where a region has no two equal ones.
+    """
+    # One region at a time, as the network's roots.
+    values = lax.map(jnp.linalg.eigvals, linear.local)
+    return 1000 * (jnp.log1p(values * linear.dt) / linear.dt).ravel()
+
+
 def unstable_roots(linear: Linear, right_of: float = 0.0) -> int:
     """Number of characteristic roots right of a vertical line, all delays and all frequencies included.
 

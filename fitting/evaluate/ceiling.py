@@ -1,0 +1,129 @@
+"""The best that any model could score: connectivity estimated from minutes of recording is noisy itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from fitting.data import good_pieces, group_average
+from fitting.errors import InputError
+from fitting.objective import Objective
+from fitting.signal import Observation
+
+
+class Ceiling(NamedTuple):
+    """The noise ceiling of a target.
+
+    Attributes
+    ----------
+    reliability : float
+        Correlation that a second, equally long measurement would have with the target.
+    ceiling : float
+        Correlation that the connectivity without noise would have with the target: the best possible score.
+    how : str
+        In words.
+    """
+
+    reliability: float
+    ceiling: float
+    how: str
+
+
+def split_half_ceiling(recordings: Sequence[xr.DataArray], observation: Observation) -> Ceiling | None:
+    r"""Noise ceiling from the two halves of every recording.
+
+    Halves correlate by r, so two whole recordings would by :math:`\rho = 2 r / (1 + r)` (Spearman, British Journal of
+    Psychology 3, 1910, 271-295; Brown, ibid., 296-322), and connectivity without noise correlates with the target
+    by :math:`\sqrt{\rho}`.
+
+    Parameters
+    ----------
+    recordings : sequence of DataArray (time, region)
+        Those that the target is made of.
+    observation : Observation
+
+    Returns
+    -------
+    Ceiling or None
+        None where halves are too short to be processed, or do not agree at all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.data import recording
+    >>> from fitting.evaluate import split_half_ceiling
+    >>> from fitting.signal import Observation
+    >>> noise = np.random.default_rng(0).standard_normal((6000, 4))
+    >>> signals = noise + [[3.0, 3.0, 0.5, 0.0]] * np.random.default_rng(1).standard_normal((6000, 1))
+    >>> one = recording(signals, 100.0, ["A.L", "A.R", "B.L", "B.R"])
+    >>> 0.9 < split_half_ceiling([one], Observation(orthogonalize=False)).ceiling <= 1
+    True
+    """
+    first, second = [], []
+    for recording in recordings:
+        for piece in good_pieces(recording, observation.shortest)[0]:
+            middle = piece.sizes["time"] // 2
+            if middle / float(piece.attrs["fs"]) < observation.shortest:
+                continue
+            first.append(piece.isel(time=slice(middle)))
+            second.append(piece.isel(time=slice(middle, 2 * middle)))
+    if not first:
+        return None
+    objective = Objective(spectrum=0.0)
+    one, other = (np.asarray(objective.target(half, observation).fc) for half in (first, second))
+    upper = np.triu_indices(len(one), 1)
+    r = _pearson(one[upper], other[upper])
+    if not r > 0:
+        return None
+    reliability = 2 * r / (1 + r)
+    words = (
+        f"halves of the recording correlate by {r:.3f}, so two recordings as long as it would by {reliability:.3f} "
+        f"(Spearman-Brown)"
+    )
+    return Ceiling(reliability, float(np.sqrt(reliability)), words)
+
+
+def subject_ceiling(matrices: Mapping[str, xr.DataArray]) -> tuple[float, float]:
+    """Bounds of the noise ceiling of a group: how well the others' mean predicts a subject.
+
+    Parameters
+    ----------
+    matrices : mapping of subject to DataArray (region, other)
+        At least two subjects, with the same regions.
+
+    Returns
+    -------
+    lower : float
+        Mean correlation of each subject's connectivity with the mean of all others (leave-one-subject-out).
+    upper : float
+        The same with the mean of all, each subject itself included. The best model's mean correlation with
+        single subjects lies between the two (Nili et al., PLoS Computational Biology 10, 2014, e1003553).
+
+    Examples
+    --------
+    >>> from fitting.data import fc_target
+    >>> from fitting.evaluate import subject_ceiling
+    >>> names = ["A.L", "A.R", "B.L"]
+    >>> one = fc_target([[0, 0.1, 0.2], [0.1, 0, 0.4], [0.2, 0.4, 0]], names)
+    >>> two = fc_target([[0, 0.1, 0.3], [0.1, 0, 0.4], [0.3, 0.4, 0]], names)
+    >>> lower, upper = subject_ceiling({"01": one, "02": two})
+    >>> lower < upper < 1
+    True
+    """
+    if len(matrices) < 2:
+        raise InputError(f"leaving one subject out needs at least two; got {len(matrices)}")
+    everyone = group_average(matrices).values
+    upper_pairs = np.triu_indices(len(everyone), 1)
+    below, above = [], []
+    for subject, own in matrices.items():
+        others = group_average({name: m for name, m in matrices.items() if name != subject}).values
+        below.append(_pearson(own.values[upper_pairs], others[upper_pairs]))
+        above.append(_pearson(own.values[upper_pairs], everyone[upper_pairs]))
+    return float(np.mean(below)), float(np.mean(above))
+
+
+def _pearson(a, b) -> float:
+    return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else float("nan")
