@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import functools
 import json
+import math
 import shlex
 import subprocess
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +23,7 @@ import jax
 import optax
 import xarray as xr
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -55,6 +58,9 @@ HELD_OUT_BY = ("pairs", "regions", "time", "runs", "subjects")
 #: Written when a run begins; ``run=FOLDER`` reads it.
 RUN_FILE = "run.json"
 
+#: Score of a job of a sweep that failed or diverged: the worst correlation there is.
+PENALTY = -1.0
+
 #: What a user can correct: printed as a sentence, without a traceback.
 SENTENCES = (InputError, OmegaConfBaseException)
 
@@ -80,13 +86,22 @@ class Setup(NamedTuple):
 
 
 def sentences(function):
-    """Print an :class:`InputError`, or what Ctrl-C leaves, as one sentence without a traceback; exit with 2, or 130."""
+    """Print an :class:`InputError`, or what Ctrl-C leaves, as one sentence without a traceback; exit with 2, or 130.
+
+    A job of a sweep does not end the sweep: whatever goes wrong, it leaves a note and scores :data:`PENALTY`.
+    """
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
         try:
-            return function(*args, **kwargs)
-        except SENTENCES as error:
+            score = function(*args, **kwargs)
+            diverged = isinstance(score, float) and not math.isfinite(score)
+            return PENALTY if diverged and in_sweep() else score
+        except (*SENTENCES, Exception) as error:
+            if in_sweep():
+                return note_failure(error)
+            if not isinstance(error, SENTENCES):
+                raise
             print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
@@ -98,6 +113,21 @@ def sentences(function):
             sys.exit(130)
 
     return wrapper
+
+
+def in_sweep() -> bool:
+    """Whether this is one of many jobs."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def note_failure(error: Exception) -> float:
+    """Say why a job of a sweep failed, in its folder and on standard error; returns its score."""
+    note = str(error).splitlines()[0] if isinstance(error, SENTENCES) else "".join(traceback.format_exception(error))
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    summary = {"status": "failed", "note": note}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    print(f"error in {folder}, scored {PENALTY:g}: {note}", file=sys.stderr)
+    return PENALTY
 
 
 def plain(config) -> dict[str, Any]:
@@ -339,6 +369,12 @@ def stored(config: DictConfig) -> DictConfig:
 
 def record_run(config: DictConfig, folder: Path):
     """Write what is needed to repeat a run: its config, seeds and command line, versions and the state of the code."""
+    if (folder / RUN_FILE).exists():
+        if config.resume:
+            return
+        raise InputError(
+            f"{folder} already holds a fit; go on with resume=true, or name another folder with hydra.run.dir=FOLDER"
+        )
     command = ["python", *map(shlex.quote, sys.argv)]
     state = {
         "command": " ".join(command),
@@ -348,6 +384,22 @@ def record_run(config: DictConfig, folder: Path):
         "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     (folder / RUN_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+
+
+def resuming(config: DictConfig, folder: Path) -> bool:
+    """Whether a run goes on where one before it in the same folder was: with ``resume=auto``, if there was one."""
+    if config.resume not in (True, False, "auto"):
+        raise InputError(f"resume must be true, false or auto; got {config.resume!r}")
+    return (folder / "checkpoints").is_dir() if config.resume == "auto" else bool(config.resume)
+
+
+def finished(config: DictConfig, folder: Path) -> float | None:
+    """Score of the run in a folder, where ``resume=auto`` finds it finished: a sweep begun again does the rest only."""
+    file = folder / "summary.json"
+    if config.resume != "auto" or not file.is_file():
+        return None
+    summary = json.loads(file.read_text(encoding="utf-8"))
+    return summary["fc_correlation"]["fresh_seeds"]["mean"] if "fc_correlation" in summary else None
 
 
 def git_state() -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import hydra
 import jax
 import optax
-from build import optimizer_of, record_run, search_of, sentences, settings_of, setup, stored
+from build import finished, optimizer_of, record_run, resuming, search_of, sentences, settings_of, setup, stored
 from evaluate import evaluate_and_write, progress
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -27,7 +27,12 @@ def main(config: DictConfig) -> float:
     console = Console()
     folder = Path(HydraConfig.get().runtime.output_dir)
     config = stored(config)
+    score = finished(config, folder)
+    if score is not None:
+        console.print(f"Done before: {folder}", soft_wrap=True)
+        return score
     record_run(config, folder)
+    resume = resuming(config, folder)
     made = setup(config)
     problem, response = made.problem, made.response
     settings = settings_of(config)
@@ -57,7 +62,7 @@ def main(config: DictConfig) -> float:
             console.print(f"Compiled in {seconds:.1f} s; a step needs {memory / 1e6:.0f} MB.")
 
         stage = "fitting"
-        common = {"key": fit_key, "on_compiled": on_compiled, "resume": config.resume}
+        common = {"key": fit_key, "on_compiled": on_compiled, "resume": resume}
         if response:
             checkpoints = folder / "checkpoints"
             result = fit(response, optimizer_of(config), settings, checkpoints=checkpoints, on_step=on_step, **common)
@@ -83,7 +88,7 @@ def main(config: DictConfig) -> float:
                 on_step=on_step,
                 on_compiled=on_compiled,
                 checkpoints=folder / "checkpoints_polish",
-                resume=config.resume and (folder / "checkpoints_polish").is_dir(),
+                resume=resume and (folder / "checkpoints_polish").is_dir(),
             )
             result = replace(polished, initial=first.initial)
     made = made._replace(problem=problem)

@@ -92,8 +92,8 @@ def divide(
         raise InputError(f"the share to hold out must lie between 0 and 1; got {share}")
     if by == "time":
         ends = [round((1 - share) * r.sizes["time"]) for r in recordings]
-        pairs = list(zip(recordings, ends, strict=True))
-        return [r.isel(time=slice(end)) for r, end in pairs], [r.isel(time=slice(end, None)) for r, end in pairs]
+        first = [r.isel(time=slice(end)) for r, end in zip(recordings, ends, strict=True)]
+        return first, [r.isel(time=slice(end, None)) for r, end in zip(recordings, ends, strict=True)]
     if by == "runs":
         names = [str(number) for number in range(len(recordings))]
     elif by == "subjects":

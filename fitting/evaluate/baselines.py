@@ -39,7 +39,7 @@ def structural_baselines(connectome: xr.Dataset, fc) -> dict[str, float]:
     """
     fc = np.asarray(fc, float)
     every = ~np.eye(len(fc), dtype=bool)
-    return {name: r for name, r in _scores(connectome, fc, every, fc, every).items() if name in STRUCTURAL}
+    return _scores(connectome, fc, every, fc, every, STRUCTURAL)
 
 
 #: Baselines with a few parameters at most, which all pairs may fit; the others have some for each region.
@@ -97,8 +97,8 @@ def held_out_baselines(connectome: xr.Dataset, fc, seen, unseen=None) -> dict[st
     return _scores(connectome, fc, seen, unseen, np.ones_like(seen))
 
 
-def _scores(connectome, fc, seen, other, scored) -> dict[str, float]:
-    """Every baseline fitted to the pairs ``seen`` of one matrix and correlated with the pairs ``scored`` of another."""
+def _scores(connectome, fc, seen, other, scored, names=None) -> dict[str, float]:
+    """Baselines, all unless named, fitted to the pairs ``seen`` of one matrix and correlated with the pairs ``scored`` of another."""
     weights, log, lengths = geometry = _geometry(connectome, fc)
     rows, columns = np.triu_indices(len(fc), 1)
     train, test = seen[rows, columns], scored[rows, columns]
@@ -115,19 +115,19 @@ def _scores(connectome, fc, seen, other, scored) -> dict[str, float]:
     def low_rank(rank, constant):
         return _low_rank(y, rows, columns, train, len(fc), rank, constant)
 
-    predicted = {
-        "structural_weights": weights,
-        "log_structural_weights": log,
-        "minus_length": -lengths,
-        "linear_regression": linear(ones, shared),
-        "spatial_autoregression": spatial_autoregression(connectome, fc, seen)[1][rows, columns],
-        "region_effects": linear(effects),
-        "rank_one": low_rank(1, False),
-        "rank_one_and_constant": low_rank(1, True),
-        "rank_two": low_rank(2, True),
-        "region_effects_and_geometry": linear(effects, shared),
+    predictors = {
+        "structural_weights": lambda: weights,
+        "log_structural_weights": lambda: log,
+        "minus_length": lambda: -lengths,
+        "linear_regression": lambda: linear(ones, shared),
+        "spatial_autoregression": lambda: spatial_autoregression(connectome, fc, seen)[1][rows, columns],
+        "region_effects": lambda: linear(effects),
+        "rank_one": lambda: low_rank(1, False),
+        "rank_one_and_constant": lambda: low_rank(1, True),
+        "rank_two": lambda: low_rank(2, True),
+        "region_effects_and_geometry": lambda: linear(effects, shared),
     }
-    return {name: _r(prediction[test], truth) for name, prediction in predicted.items()}
+    return {name: _r(predictors[name]()[test], truth) for name in names or predictors}
 
 
 def spatial_autoregression(connectome: xr.Dataset, fc, seen=None) -> tuple[float, np.ndarray]:
@@ -232,5 +232,7 @@ def _low_rank(y, rows, columns, train, regions: int, rank: int, constant: bool):
             values, vectors = np.linalg.eigh(rest)
             loadings = np.concatenate([loadings, vectors[:, -1:] * np.sqrt(max(values[-1], 1e-12))], axis=1)
         start = np.concatenate([[offset], loadings.ravel()])
-        offset, loadings = unpack(scipy.optimize.least_squares(residuals, start, jacobian, method="trf").x)
+        # Connectivity that is mostly noise has flat valleys: what a few steps do not find there means nothing.
+        found = scipy.optimize.least_squares(residuals, start, jacobian, method="lm", max_nfev=200)
+        offset, loadings = unpack(found.x)
     return offset + (loadings[rows] * loadings[columns]).sum(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -176,7 +177,7 @@ def evaluate(
                 point,
                 points=settings.profile_points,
                 steps=settings.profile_steps,
-                on_fit=lambda done, total: report("profile likelihood", done, total),
+                on_fit=partial(report, "profile likelihood"),
             )
             identified = {name: profile.identifiability for name, profile in profiles.items()}
         else:
@@ -187,19 +188,18 @@ def evaluate(
             result.point,
             check_key,
             settings.identifiability_seeds,
-            on_evaluation=lambda done, total: report("identifiability", done, total),
+            on_evaluation=partial(report, "identifiability"),
         )
         if settings.loss_profile_points:
             for p in problem.parameters.free:
                 if not p.per_region:
-                    stage = f"profile of {p.name}"
                     profiles[p.name] = profile_loss(
                         problem,
                         result.point,
                         p.name,
                         profile_key,
                         settings.loss_profile_points,
-                        on_fit=lambda done, total, stage=stage: report(stage, done, total),  # type: ignore[misc]
+                        on_fit=partial(report, f"profile of {p.name}"),
                     )
 
     nulls, surrogates = {}, {}
@@ -217,9 +217,7 @@ def evaluate(
                 notes.append(f"No {kind.replace('_', ' ')} surrogates: {error}.")
                 continue
             stage = f"{kind.replace('_', ' ')} surrogates"
-            surrogates[kind] = surrogate_test(
-                solved, fitted, made, surrogate_key, lambda done, total, stage=stage: report(stage, done, total)
-            )
+            surrogates[kind] = surrogate_test(solved, fitted, made, surrogate_key, partial(report, stage))
 
     held_out = None
     responded = jax.jit(response.respond)(fitted) if response is not None else None

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fitting.objective import Target
 from fitting.optimize import Problem
 from fitting.signal import Observation, fc_correlation
 
@@ -109,7 +110,8 @@ def fresh_seeds(
         terms, fc = problem.objective.compare(rates, problem.fs, observation, whole)
         seen = {}
         for name, view in others.items():
-            seen[name] = fc_correlation(view.observation.fc(rates, problem.fs, True), jnp.asarray(view.fc), view.pairs)
+            other = Target(jnp.asarray(view.fc), pairs=view.pairs)
+            seen[name] = problem.objective.compare(rates, problem.fs, view.observation, other)[0].fc_correlation
         return terms, fc, observation.resample(observation.settled(rates, problem.fs), problem.fs), seen
 
     scores, losses, matrices, unseen = [], [], [], []

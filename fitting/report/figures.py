@@ -174,6 +174,38 @@ def scores(summary: Mapping[str, Any], names: Mapping[str, str]) -> Figure:
     return figure
 
 
+def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Scores of several runs, with their spread over noise seeds; see :func:`fitting.report.read_runs`.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+    """
+    known = {"run", "status", "r", "sd", "held_out", "best_baseline", "seconds", "note"}
+    with mpl.rc_context(STYLE):
+        figure = new_figure(5.4, 0.7 + 0.24 * len(rows))
+        ax = figure.subplots()
+        names = []
+        for row, run in enumerate(rows):
+            settings = [
+                f"{key.split('.')[-1]}={value}" for key, value in run.items() if "." in key and key not in known
+            ]
+            names.append(", ".join(settings)[:60] or str(run["run"])[-40:])
+            if run["r"] is None:
+                ax.text(0.01, row, run["status"], va="center", fontsize=7, color=GREY)
+                continue
+            ax.barh(row, run["r"], color=ORANGE, height=0.7)
+            if run["sd"] is not None:
+                ax.errorbar(run["r"], row, xerr=run["sd"], color="black", capsize=2, lw=1)
+            if run.get("best_baseline") is not None:
+                ax.plot([run["best_baseline"]] * 2, [row - 0.4, row + 0.4], color=BLUE, lw=2)
+        ax.set_yticks(range(len(rows)), names)
+        ax.invert_yaxis()
+        ax.axvline(0, color="black", lw=0.8)
+        ax.set_xlabel("FC correlation on fresh noise; blue: the best baseline")
+    return figure
+
+
 def brain(centres, values, title: str) -> Figure:
     """Values of regions at their centres, seen from above, from the side and from behind.
 

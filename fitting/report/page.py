@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
@@ -120,7 +121,8 @@ def draw(
         shown, what = simulated, model
         if len(recordings):
             piece = good_pieces(recordings[0], observation.shortest)[0][0]
-            shown, what = np.asarray(observation.resample(piece.values, float(piece.attrs["fs"]))), "recording"
+            resampled = observation.resample(jnp.asarray(piece.values), float(piece.attrs["fs"]))
+            shown, what = np.asarray(resampled), "recording"
         drawn["raw_and_band"] = signals.raw_and_band(shown, observation, labels, second, what, seconds)
         pair = (shown, observation, labels, first, second, what)
         drawn["orthogonalization"] = signals.orthogonalization(*pair, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
@@ -48,7 +49,7 @@ def traces(signals, fs: float, labels: Sequence[str], seconds: float = 5.0) -> F
             left.plot(time, part[:, row] - part[:, row].mean() - row * step, color=BLUE, lw=0.8)
         left.set_yticks(-step * np.arange(len(shown)), [labels[i] for i in shown])
         left.set_xlabel("time (s)")
-        plain = np.asarray(fc_matrix(signals)).copy()
+        plain = np.asarray(fc_matrix(jnp.asarray(signals))).copy()
         np.fill_diagonal(plain, np.nan)
         image = right.imshow(plain, cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
         right.set_xticks([])
@@ -60,13 +61,13 @@ def traces(signals, fs: float, labels: Sequence[str], seconds: float = 5.0) -> F
 
 def _envelopes(signals, observation: Observation):
     """Analytic signals in the band, and a function that smooths envelopes, at the observation's rate."""
-    z = np.asarray(analytic_signal(signals, observation.fs, observation.band, observation.order))
+    z = np.asarray(analytic_signal(jnp.asarray(signals), observation.fs, observation.band, observation.order))
 
     def smooth(envelope):
         if observation.low_pass is None:
             return envelope
         sos = low_pass(observation.low_pass, observation.fs, observation.order)
-        return np.asarray(sosfiltfilt(sos, np.asarray(envelope)))
+        return np.asarray(sosfiltfilt(sos, jnp.asarray(envelope)))
 
     return z, smooth
 
@@ -192,13 +193,15 @@ def spectra(
         figure = new_figure(3.6, 2.6)
         ax = figure.subplots()
         for name, signals, fs, color in sides:
-            frequencies, density = welch(signals - np.mean(signals, axis=0), fs, min(window, len(signals) / fs))
-            density = np.asarray(density)
+            frequencies, density = welch(
+                jnp.asarray(signals - np.mean(signals, axis=0)), fs, min(window, len(signals) / fs)
+            )
+            power = np.asarray(density)
             inside = (frequencies >= low) & (frequencies <= high)
             seen = (frequencies > 0) & (frequencies <= min(60.0, observation.fs / 2))
-            scale = float(density[inside].mean()) or 1.0
-            middle = np.median(density[seen], axis=1) / scale
-            lower, upper = (np.quantile(density[seen], q, axis=1) / scale for q in (0.1, 0.9))
+            scale = float(power[inside].mean()) or 1.0
+            middle = np.median(power[seen], axis=1) / scale
+            lower, upper = (np.quantile(power[seen], q, axis=1) / scale for q in (0.1, 0.9))
             ax.semilogy(frequencies[seen], middle, color=color, lw=1.2, label=name)
             ax.fill_between(frequencies[seen], lower, upper, color=color, alpha=0.2, lw=0)
         ax.axvspan(low, high, color=GREY, alpha=0.15, lw=0)

@@ -106,12 +106,14 @@ def summarize(
         "surrogates": {
             kind: {
                 "score": test.score,
-                "mean": float(np.mean(test.surrogates)),
-                "sd": float(np.std(test.surrogates, ddof=1)) if len(test.surrogates) > 1 else None,
+                "mean": float(np.mean(scored)) if len(scored) else None,
+                "sd": float(np.std(scored, ddof=1)) if len(scored) > 1 else None,
                 "n": len(test.surrogates),
+                "without_score": len(test.surrogates) - len(scored),
                 "p": test.p,
             }
             for kind, test in evaluation.surrogates.items()
+            for scored in [test.surrogates[np.isfinite(test.surrogates)]]
         },
         "ceiling": ceiling._asdict() if ceiling else None,
         "wall_seconds": wall_seconds if wall_seconds is not None else result.seconds,
@@ -364,7 +366,8 @@ def score_rows(summary: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
         sections.append(rows + baselines(view.get("baselines", {}), f", {name}"))
     nulls = [(f"same parameters, {name.replace('_', ' ')}", _score(r)) for name, r in summary["nulls"].items()]
     for kind, test in summary["surrogates"].items():
-        words = f"same parameters, {test['n']} {kind.replace('_', ' ')} connectomes (p = {test['p']:.2g})"
+        lost = f", {test['without_score']} without a steady state" if test["without_score"] else ""
+        words = f"same parameters, {test['n']} {kind.replace('_', ' ')} connectomes (p = {test['p']:.2g}{lost})"
         nulls.append((words, spread(test["mean"], test["sd"])))
     return [section for section in (*sections, nulls, baselines(summary["baselines"])) if section]
 

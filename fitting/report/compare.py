@@ -1,0 +1,146 @@
+"""Several runs side by side: what differs between them, and how well each does."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from fitting.errors import InputError
+
+#: Written when a run begins, and when it has ended.
+BEGUN, ENDED = "run.json", "summary.json"
+
+#: Columns for settings in a terminal's table.
+MOST_SETTINGS = 4
+
+
+def find_runs(places: Sequence[Path]) -> list[Path]:
+    """Folders of runs: the places themselves, or whatever lies below them, in order.
+
+    Parameters
+    ----------
+    places : sequence of Path
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    InputError
+        If a place does not exist or holds no run.
+    """
+    found: list[Path] = []
+    for place in places:
+        if not place.is_dir():
+            raise InputError(f"there is no folder {place}")
+        runs = sorted({file.parent for name in (BEGUN, ENDED) for file in place.rglob(name)}, key=_natural)
+        if not runs:
+            raise InputError(f"{place} holds no run: neither {BEGUN} nor {ENDED} lies in it or below it")
+        found += [run for run in runs if run not in found]
+    return found
+
+
+def _natural(path: Path):
+    """Sort 2 before 10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in path.parts]
+
+
+def read_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """One row per run: settings that differ between runs, status, scores and seconds.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        See :func:`find_runs`.
+
+    Returns
+    -------
+    list of dict
+        ``run``, the differing settings by their dotted names, ``status`` (``"not finished"`` where a run has no
+        summary), ``r``, ``sd``, ``held_out``, ``best_baseline``, ``seconds``, and each fitted global parameter.
+    """
+    configs, rows = [], []
+    for folder in folders:
+        configs.append(_flat(_read(folder / BEGUN).get("config", {})))
+        rows.append({"run": str(folder)} | _scores(_read(folder / ENDED)))
+    known = [config for config in configs if config]
+    names = sorted({name for config in known for name in config if not name.startswith(("run", "resume"))})
+    differ = [name for name in names if len({json.dumps(config.get(name)) for config in known}) > 1]
+    return [
+        {"run": row.pop("run")} | {name: config.get(name) for name in differ} | row
+        for row, config in zip(rows, configs, strict=True)
+    ]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(f"{file} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{file} is damaged: it does not hold what a run writes")
+    return found
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _scores(summary: Mapping[str, Any]) -> dict[str, Any]:
+    if not summary:
+        return {"status": "not finished", "r": None, "sd": None}
+    if "fc_correlation" not in summary:
+        return {"status": summary.get("status", "failed"), "r": None, "sd": None, "note": summary.get("note", "")}
+    scores, baselines = summary["fc_correlation"], summary["baselines"]
+    row = {
+        "status": summary["status"],
+        "r": scores["fresh_seeds"]["mean"],
+        "sd": scores["fresh_seeds"]["sd"],
+        "held_out": scores["held_out"]["r"] if scores["held_out"] else None,
+        "best_baseline": max(baselines.values(), default=None),
+        "seconds": summary["wall_seconds"],
+    }
+    fitted = {name: p["fitted"] for name, p in summary["parameters"].items() if not isinstance(p["fitted"], list)}
+    return row | fitted
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows of :func:`read_runs` for the terminal, the best run first."""
+    table = Table(title="Runs", title_justify="left")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    shown = [name for name in columns if any(row.get(name) is not None for row in rows)]
+    settings = [name for name in shown if "." in name]
+    if len(settings) > MOST_SETTINGS:
+        table.caption = f"{len(settings)} settings differ; the CSV file has all"
+        shown = [name for name in shown if name not in settings[MOST_SETTINGS:]]
+    for name in shown:
+        table.add_column(name.split(".")[-1] if name in settings else name, overflow="fold")
+    for row in sorted(rows, key=lambda row: -2.0 if row["r"] is None else row["r"], reverse=True):
+        table.add_row(*(_text(row.get(name)) for name in shown))
+    return table
+
+
+def _text(value) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path):
+    """The rows of :func:`read_runs` as a CSV file."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
