@@ -375,7 +375,8 @@ def record_run(config: DictConfig, folder: Path):
         raise InputError(
             f"{folder} already holds a fit; go on with resume=true, or name another folder with hydra.run.dir=FOLDER"
         )
-    command = ["python", *map(shlex.quote, sys.argv)]
+    job = HydraConfig.get()
+    command = ["python", f"experiments/{job.job.name}.py", *map(shlex.quote, job.overrides.task)]
     state = {
         "command": " ".join(command),
         "config": plain(config),

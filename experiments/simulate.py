@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from pathlib import Path
 
 import hydra
 import jax
 import numpy as np
 import xarray as xr
-from build import evaluation_of, record_run, sentences, setup, stored
+from build import evaluation_of, finished, record_run, sentences, setup, stored
 from evaluate import progress
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from fitting.evaluate import fresh_seeds
-from fitting.report import figures, signals
+from fitting.evaluate import fresh_seeds, structural_baselines
+from fitting.report import figures, signals, summarize_simulation
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
@@ -25,7 +27,12 @@ def main(config: DictConfig) -> float:
     """Simulate the parameters' values, write ``simulation.nc`` and figures; returns the mean FC correlation."""
     folder, console = Path(HydraConfig.get().runtime.output_dir), Console()
     config = stored(config)
+    score = finished(config, folder)
+    if score is not None:
+        console.print(f"Done before: {folder}", soft_wrap=True)
+        return score
     record_run(config, folder)
+    began = time.perf_counter()
     made = setup(config)
     problem, settings = made.problem, evaluation_of(config)
     values = problem.parameters.values(problem.parameters.start())
@@ -55,6 +62,8 @@ def main(config: DictConfig) -> float:
     figures.save(figures.fc_matrices(target, scores.fc, labels), folder / "figures" / "fc_matrices")
     figures.save(signals.traces(scores.signals, observation.fs, labels), folder / "figures" / "traces")
     figures.save(signals.spectra(scores.signals, observation, made.recordings), folder / "figures" / "spectra")
+    summary = summarize_simulation(scores, structural_baselines(made.connectome, target), time.perf_counter() - began)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     spread = f" ± {scores.sd:.3f}" if len(scores.fc_correlation) > 1 else ""
     console.print(
         f"FC correlation with the target: {scores.mean:.3f}{spread}, {len(scores.fc_correlation)} seeds of "

@@ -98,7 +98,7 @@ def held_out_baselines(connectome: xr.Dataset, fc, seen, unseen=None) -> dict[st
 
 
 def _scores(connectome, fc, seen, other, scored, names=None) -> dict[str, float]:
-    """Baselines, all unless named, fitted to the pairs ``seen`` of one matrix and correlated with the pairs ``scored`` of another."""
+    """Baselines fitted to the pairs ``seen`` of one matrix, correlated with the pairs ``scored`` of another."""
     weights, log, lengths = geometry = _geometry(connectome, fc)
     rows, columns = np.triu_indices(len(fc), 1)
     train, test = seen[rows, columns], scored[rows, columns]

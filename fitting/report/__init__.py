@@ -3,7 +3,7 @@
 from fitting.report.compare import comparison_table, find_runs, read_runs, write_csv
 from fitting.report.describe import describe_connectome, describe_data
 from fitting.report.page import draw, write_html
-from fitting.report.summary import headline, read_result, summarize, table, to_dataset, versions
+from fitting.report.summary import headline, read_result, summarize, summarize_simulation, table, to_dataset, versions
 
 __all__ = [
     "comparison_table",
@@ -15,6 +15,7 @@ __all__ = [
     "read_result",
     "read_runs",
     "summarize",
+    "summarize_simulation",
     "table",
     "to_dataset",
     "versions",

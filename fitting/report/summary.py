@@ -16,7 +16,7 @@ from rich.console import Group
 from rich.table import Table
 
 from fitting.errors import InputError
-from fitting.evaluate import Evaluation
+from fitting.evaluate import Evaluation, SeedScores
 from fitting.objective import Target
 from fitting.optimize import FitResult, Parameters, SearchResult, Solution
 
@@ -92,13 +92,7 @@ def summarize(
             "initial": evaluation.initial,
             "training": float(last.mean()) if len(last) else None,
             "held_out": {"split": split} | evaluation.held_out if evaluation.held_out else None,
-            "fresh_seeds": {
-                "mean": fresh.mean,
-                "sd": fresh.sd if len(fresh.fc_correlation) > 1 else None,
-                "n": len(fresh.fc_correlation),
-                "seconds": fresh.seconds,
-                "drop": float(last.mean()) - fresh.mean if len(last) else None,
-            },
+            "fresh_seeds": _fresh(fresh) | {"drop": float(last.mean()) - fresh.mean if len(last) else None},
             "views": evaluation.views,
         },
         "baselines": dict(evaluation.baselines),
@@ -128,6 +122,36 @@ def summarize(
         "seed": seed,
     }
     return _without_nan(summary)
+
+
+def summarize_simulation(scores: SeedScores, baselines: Mapping[str, float], wall_seconds: float) -> dict[str, Any]:
+    """What a simulation that was not fitted scores, ready for JSON, in the layout of :func:`summarize`.
+
+    Parameters
+    ----------
+    scores : SeedScores
+    baselines : mapping
+        See :func:`fitting.evaluate.structural_baselines`.
+    wall_seconds : float
+
+    Returns
+    -------
+    dict
+    """
+    summary = {
+        "status": "simulated" if np.isfinite(scores.mean) else "diverged",
+        "parameters": {},
+        "fc_correlation": {"held_out": None, "fresh_seeds": _fresh(scores)},
+        "baselines": dict(baselines),
+        "wall_seconds": wall_seconds,
+        "versions": versions(),
+    }
+    return _without_nan(summary)
+
+
+def _fresh(scores: SeedScores) -> dict[str, Any]:
+    count = len(scores.fc_correlation)
+    return {"mean": scores.mean, "sd": scores.sd if count > 1 else None, "n": count, "seconds": scores.seconds}
 
 
 def headline(summary: Mapping[str, Any]) -> str:

@@ -51,7 +51,13 @@ def test_debug_run_writes_everything(debug_run):
     assert set(summary["parameters"]) == {"k", "signal_speed", "sigma"}
     assert set(summary["parameters"]["k"]) >= {"initial", "fitted", "unit", "true", "interval", "identifiable"}
     assert summary["parameters"]["k"]["true"] == 3.0
-    assert set(summary["fc_correlation"]) == {"initial", "training", "held_out", "fresh_seeds"}
+    assert set(summary["fc_correlation"]) == {"initial", "training", "held_out", "fresh_seeds", "views"}
+    assert set(summary["nulls"]) == {"zero_delays", "one_delay"}
+    assert {kind: test["n"] for kind, test in summary["surrogates"].items()} == {
+        "rewired": 3,
+        "distance_preserving": 3,
+    }
+    assert 0 < summary["ceiling"]["ceiling"] < 1
     assert summary["fc_correlation"]["fresh_seeds"]["n"] == 2
     assert set(summary["baselines"]) >= {"structural_weights", "log_structural_weights", "minus_length"}
     assert {"wall_seconds", "compile_seconds", "versions", "seed"} <= set(summary)
@@ -66,6 +72,76 @@ def test_debug_run_writes_everything(debug_run):
     assert "data:image/png" in (folder / "report.html").read_text()
     assert "FC correlation with the target" in done.stdout
     assert (folder / ".hydra" / "config.yaml").is_file()
+    recorded = json.loads((folder / "run.json").read_text())
+    assert recorded["command"].startswith("python ")
+    assert recorded["config"]["seed"] == 0
+    assert {"versions", "git", "began"} <= set(recorded)
+
+
+#: Leaves out what takes long and is tested elsewhere.
+SHORT = ("evaluation.surrogates=0", "evaluation.null_seeds=0", "evaluation.identifiability_seeds=0")
+
+
+def test_a_stored_run_is_repeated_and_evaluated_again(debug_run, tmp_path):
+    """The same numbers, bit for bit; what the command line adds is changed, and the first run is left as it was."""
+    folder, _ = debug_run
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    done = run("fit.py", f"run={folder}", f"hydra.run.dir={tmp_path}/again", *SHORT)
+    assert done.returncode == 0, done.stderr
+    done = run(
+        "evaluate.py", f"run={folder}", f"hydra.run.dir={tmp_path}/evaluated", "evaluation.fresh_seeds=3", *SHORT
+    )
+    assert done.returncode == 0, done.stderr
+    first, again, evaluated = (
+        json.loads((f / "summary.json").read_text()) for f in (folder, tmp_path / "again", tmp_path / "evaluated")
+    )
+    assert again["parameters"]["k"]["fitted"] == first["parameters"]["k"]["fitted"]
+    assert again["fc_correlation"]["fresh_seeds"] == first["fc_correlation"]["fresh_seeds"]
+    assert again["surrogates"] == {}
+    assert evaluated["parameters"]["k"]["fitted"] == first["parameters"]["k"]["fitted"]
+    assert evaluated["fc_correlation"]["fresh_seeds"]["n"] == 3
+    assert evaluated["search"] == first["search"]
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+    done = run("compare.py", f"runs=[{folder},{tmp_path}/evaluated]", f"hydra.run.dir={tmp_path}/compared")
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "compared" / "comparison.csv").read_text().splitlines()
+    assert "evaluation.fresh_seeds" in rows[0]
+    assert len(rows) == 3
+    assert (tmp_path / "compared" / "figures" / "comparison.png").stat().st_size > 5000
+
+
+def test_runs_that_are_not_there_get_a_sentence(tmp_path):
+    for script, argument, words in (
+        ("fit.py", f"run={tmp_path}", "there is no run.json"),
+        ("compare.py", f"runs=[{tmp_path}]", "holds no run"),
+        ("evaluate.py", "seed=0", "name the run to evaluate"),
+    ):
+        done = run(script, argument, f"hydra.run.dir={tmp_path}/new")
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_sweep_survives_a_job_that_fails(tmp_path):
+    """Two jobs side by side; one cannot work: it scores the penalty, leaves a note, and the table has both."""
+    jobs = (
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "simulation.dt=0.5 ms,0.5 s",
+        f"hydra.sweep.dir={tmp_path}",
+    )
+    done = run("simulate.py", "--multirun", "experiment=debug", *jobs)
+    assert done.returncode == 0, done.stderr
+    assert "make it diverge" in json.loads((tmp_path / "1" / "summary.json").read_text())["note"]
+    assert "scored -1" in done.stderr
+    assert (tmp_path / "0" / "simulation.nc").is_file()
+    assert json.loads((tmp_path / "0" / "summary.json").read_text())["fc_correlation"]["fresh_seeds"]["n"] == 2
+    again = run("simulate.py", "--multirun", "experiment=debug", "resume=auto", *jobs)
+    assert again.returncode == 0, again.stderr
+    assert f"Done before: {tmp_path}/0" in again.stdout
+    compared = run("compare.py", f"runs={tmp_path}", f"hydra.run.dir={tmp_path}/compared")
+    assert compared.returncode == 0, compared.stderr
+    assert "failed" in (tmp_path / "compared" / "comparison.csv").read_text()
 
 
 @pytest.mark.parametrize("when", ["searching.npz", "steps"])
@@ -214,14 +290,14 @@ def test_readmes_example_runs(capsys, float32):
 def test_a_fit_by_linear_response(tmp_path):
     done = run(
         "fit.py", "experiment=debug", "solver=response", "data.held_out=0.3", f"hydra.run.dir={tmp_path}",
-        "evaluation.fresh_seeds=2", "evaluation.initial_seeds=1",
+        "evaluation.fresh_seeds=2", "evaluation.initial_seeds=1", "evaluation.surrogates=1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     held_out = summary["fc_correlation"]["held_out"]
     assert held_out["split"].startswith("30 %")
     assert {"r", "response", "baselines"} <= set(held_out)
-    assert set(held_out["baselines"]) == {"region_effects", "rank_one", "region_effects_and_geometry"}
+    assert {"region_effects", "rank_two", "region_effects_and_geometry"} <= set(held_out["baselines"])
     assert any("inear response" in note for note in summary["notes"])
     again = run("fit.py", "experiment=debug", "solver=response", f"hydra.run.dir={tmp_path}")
     assert again.returncode == 2
@@ -250,7 +326,7 @@ def test_describe_says_what_was_loaded(tmp_path, rng):
         assert (tmp_path / "run" / "figures" / f"{name}.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("script", ["fit", "recover", "poor_start", "describe"])
+@pytest.mark.parametrize("script", ["fit", "recover", "poor_start", "describe", "evaluate", "simulate"])
 def test_settings_of_jax_are_made_before_it_computes(script):
     """Importing the library makes JAX compute, and a setting made after that is not heard."""
     code = f"""
