@@ -169,8 +169,7 @@ def scores(summary: Mapping[str, Any], names: Mapping[str, str]) -> Figure:
             ceiling = summary["ceiling"]["ceiling"]
             ax.axvline(ceiling, color="black", lw=0.8, ls="--")
             ax.text(ceiling, -0.75, "noise ceiling", ha="center", fontsize=7)
-        where = "pairs held out from the fit" if held_out else "all pairs"
-        ax.set_xlabel(f"FC correlation with the target, {where}")
+        ax.set_xlabel(f"FC correlation, {'pairs that the fit has not seen' if held_out else 'all pairs'}")
     return figure
 
 
