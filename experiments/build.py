@@ -154,8 +154,8 @@ def connectome_of(config: DictConfig) -> xr.Dataset:
     count, regions = config.data.regions, connectome.sizes["target"]
     if count is None:
         return connectome
-    if not 1 <= count <= regions:
-        raise InputError(f"data.regions must be between 1 and {regions}; got {count}")
+    if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= regions:
+        raise InputError(f"data.regions must be a whole number from 2 to {regions}; got {count}")
     return connectome.isel(target=slice(count), source=slice(count))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,12 @@ def evaluate_and_write(
     began: float,
     solution: Solution | None = None,
     earlier: dict[str, Any] | None = None,
+    refit: Callable | None = None,
 ) -> float:
     """Evaluate a fit and write ``summary.json``, ``result.nc``, figures and ``report.html``; returns its score.
 
-    ``earlier`` is the summary of the fit itself, where that was not made now: its search and gradients are kept.
+    ``refit`` fits a problem as this one was fitted. ``earlier`` is the summary of the fit itself, where that was not
+    made now: its search and gradients are kept.
     """
     problem = made.problem
     with progress(console) as show:
@@ -64,6 +67,7 @@ def evaluate_and_write(
             response=made.response if config.solver != "response_then_simulate" else None,
             recordings=made.recordings,
             views=made.views,
+            refit=refit,
             on_progress=show,
         )
     notes = list(made.notes)

@@ -92,7 +92,15 @@ def main(config: DictConfig) -> float:
             )
             result = replace(polished, initial=first.initial)
     made = made._replace(problem=problem)
-    return evaluate_and_write(config, made, result, folder, console, evaluation_key, began, solution)
+
+    def refit(problem):
+        settings = settings_of(config)
+        if response:
+            same = replace(response, target=problem.target)
+            return fit(same, optimizer_of(config), settings, key=fit_key).fitted
+        return solve(problem, optimizer_of(config), settings, search_of(config), key=fit_key).result.fitted
+
+    return evaluate_and_write(config, made, result, folder, console, evaluation_key, began, solution, refit=refit)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from fitting.evaluate.identifiability import Identifiability, identifiability
 from fitting.evaluate.information import DEVIANCE_95, Profile, profile_likelihood, response_information
 from fitting.evaluate.nulls import SurrogateTest, delay_nulls, p_value, surrogate_connectomes, surrogate_test
 from fitting.evaluate.profile import profile_loss
-from fitting.evaluate.recovery import recovery
+from fitting.evaluate.recovery import recovery, refit_synthetic
 from fitting.evaluate.seeds import SeedScores, View, fresh_seeds
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "profile_likelihood",
     "profile_loss",
     "recovery",
+    "refit_synthetic",
     "response_information",
     "spatial_autoregression",
     "split_half_ceiling",

@@ -233,6 +233,7 @@ def _low_rank(y, rows, columns, train, regions: int, rank: int, constant: bool):
             loadings = np.concatenate([loadings, vectors[:, -1:] * np.sqrt(max(values[-1], 1e-12))], axis=1)
         start = np.concatenate([[offset], loadings.ravel()])
         # Connectivity that is mostly noise has flat valleys: what a few steps do not find there means nothing.
-        found = scipy.optimize.least_squares(residuals, start, jacobian, method="lm", max_nfev=200)
+        method = "lm" if len(y) >= len(start) else "trf"
+        found = scipy.optimize.least_squares(residuals, start, jacobian, method=method, max_nfev=200)
         offset, loadings = unpack(found.x)
     return offset + (loadings[rows] * loadings[columns]).sum(1)

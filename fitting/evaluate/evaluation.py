@@ -12,14 +12,17 @@ import jax
 import numpy as np
 import xarray as xr
 
+from fitting.data import fc_target
 from fitting.errors import InputError
 from fitting.evaluate.baselines import held_out_baselines, structural_baselines
-from fitting.evaluate.ceiling import Ceiling, split_half_ceiling
+from fitting.evaluate.ceiling import Ceiling, split_half_ceiling, subject_ceiling
 from fitting.evaluate.identifiability import Identifiability, identifiability
 from fitting.evaluate.information import Profile, profile_likelihood, response_information
 from fitting.evaluate.nulls import SurrogateTest, delay_nulls, surrogate_connectomes, surrogate_test
 from fitting.evaluate.profile import profile_loss
+from fitting.evaluate.recovery import refit_synthetic
 from fitting.evaluate.seeds import SeedScores, View, fresh_seeds
+from fitting.objective import Objective
 from fitting.optimize import FitResult, Problem, ResponseProblem
 from fitting.response import departure, linearize, unstable_roots
 from fitting.signal import fc_correlation
@@ -48,6 +51,8 @@ class EvaluationSettings:
         Noise seeds that score the model without delays and with one delay.
     surrogates : int
         Surrogate connectomes of each kind.
+    recoveries : int
+        Synthetic recordings of the fitted model that are fitted again; each takes as long as the fit did.
     """
 
     fresh_seeds: int = 10
@@ -59,6 +64,7 @@ class EvaluationSettings:
     loss_profile_points: int = 0
     null_seeds: int = 2
     surrogates: int = 19
+    recoveries: int = 0
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -88,6 +94,10 @@ class Evaluation(NamedTuple):
     surrogates : dict of SurrogateTest
         By kind.
     ceiling : Ceiling or None
+    group_ceiling : (float, float) or None
+        See :func:`fitting.evaluate.subject_ceiling`, where there are several subjects.
+    found_again : dict of arrays (recovery, ...)
+        Parameters fitted to synthetic recordings of the fitted model.
     notes : list of str
     """
 
@@ -101,6 +111,8 @@ class Evaluation(NamedTuple):
     nulls: Mapping[str, float] = MappingProxyType({})
     surrogates: Mapping[str, SurrogateTest] = MappingProxyType({})
     ceiling: Ceiling | None = None
+    group_ceiling: tuple[float, float] | None = None
+    found_again: Mapping[str, np.ndarray] = MappingProxyType({})
     notes: Sequence[str] = ()
 
 
@@ -114,6 +126,7 @@ def evaluate(
     response: ResponseProblem | None = None,
     recordings: Sequence[xr.DataArray] = (),
     views: Mapping[str, View] | None = None,
+    refit: Callable[[Problem], Mapping[str, Any]] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Evaluation:
     """Score a fitted model on fresh noise, beside baselines, nulls and the noise ceiling.
@@ -134,6 +147,8 @@ def evaluate(
         What the target is made of; without them, there is no noise ceiling.
     views : mapping, optional
         Other connectivities to score the same simulations on.
+    refit : callable, optional
+        How the fit was made, from a problem to fitted values; needed for recoveries.
     on_progress : callable, optional
         Called with a stage, the number of parts of it that are done, and of all.
 
@@ -143,7 +158,7 @@ def evaluate(
     """
     settings, views = settings or EvaluationSettings(), dict(views or {})
     report = on_progress or (lambda stage, done, total: None)
-    fresh_key, initial_key, check_key, null_key, surrogate_key, profile_key = jax.random.split(key, 6)
+    fresh_key, initial_key, check_key, null_key, surrogate_key, profile_key, again_key = jax.random.split(key, 7)
     fitted, duration, target = result.fitted, settings.duration, problem.target
     solved = response if response is not None else problem
 
@@ -219,6 +234,15 @@ def evaluate(
             stage = f"{kind.replace('_', ' ')} surrogates"
             surrogates[kind] = surrogate_test(solved, fitted, made, surrogate_key, partial(report, stage))
 
+    found_again: Mapping[str, np.ndarray] = {}
+    if settings.recoveries:
+        if refit is None:
+            raise InputError("recoveries fit again, so they need to be told how; see the argument refit")
+        labels = connectome["target"].values.tolist()
+        found_again = refit_synthetic(
+            problem, fitted, labels, refit, again_key, settings.recoveries, on_fit=partial(report, "recovery")
+        )
+
     held_out = None
     responded = jax.jit(response.respond)(fitted) if response is not None else None
     if target.held_out is not None:
@@ -251,7 +275,25 @@ def evaluate(
         nulls,
         surrogates,
         ceiling,
+        _group_ceiling(recordings, problem.observation),
+        found_again,
         notes,
+    )
+
+
+def _group_ceiling(recordings: Sequence[xr.DataArray], observation) -> tuple[float, float] | None:
+    subjects: dict[str, list[xr.DataArray]] = {}
+    for recording in recordings:
+        subjects.setdefault(str(recording.attrs.get("subject", "")), []).append(recording)
+    if len(subjects) < 2:
+        return None
+    objective = Objective(spectrum=0.0)
+    labels = recordings[0]["region"].values.tolist()
+    return subject_ceiling(
+        {
+            subject: fc_target(np.asarray(objective.target(own, observation).fc), labels)
+            for subject, own in subjects.items()
+        }
     )
 
 

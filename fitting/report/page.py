@@ -182,6 +182,20 @@ def write_html(summary: Mapping[str, Any], pictures: Sequence[Path], command: st
                 reasons.append(
                     f"The estimates of {name} and {other} correlate by {r:.2f}: their combination is seen better."
                 )
+    for name, p in summary["parameters"].items():
+        if p["found_again"] is not None and np.ndim(p["fitted"]) == 0:
+            again = ", ".join(f"{value:.4g}" for value in p["found_again"])
+            reasons.append(
+                f"{name} of the fitted model's own recordings is found again as {again} (truth {p['fitted']:.4g})."
+            )
+    if summary["search"] and len(summary["search"]["candidates"]) > 1:
+        basins = "; ".join(
+            f"loss {candidate['loss']:.3f} at "
+            + ", ".join(f"{name} {value:.3g}" for name, value in candidate["parameters"].items())
+            for candidate in summary["search"]["candidates"]
+            if candidate["loss"] is not None
+        )
+        reasons.append(f"The search found {basins}.")
     notes = "".join(f"<li>{escape(text)}</li>" for text in [*reasons, *summary["notes"]])
     images = "".join(
         f'<figure><img alt="{escape(p.stem.replace("_", " "))}" src="data:image/png;base64,'

@@ -30,8 +30,7 @@ def versions() -> dict[str, str]:
 
 
 def _number(value) -> Any:
-    value = np.asarray(value, float)
-    return float(value) if value.ndim == 0 else [float(v) for v in value]
+    return np.asarray(value, float).tolist()
 
 
 def summarize(
@@ -81,6 +80,7 @@ def summarize(
             "identifiable": found.identifiable if found else None,
             "reason": found.reason if found else "not measured",
             "correlations": dict(found.correlations) if found else {},
+            "found_again": _number(evaluation.found_again[p.name]) if p.name in evaluation.found_again else None,
         }
     good = result.history["fc_correlation"][result.history["finite"]] if result.history else np.array([])
     last = good[-10:]
@@ -110,6 +110,7 @@ def summarize(
             for scored in [test.surrogates[np.isfinite(test.surrogates)]]
         },
         "ceiling": ceiling._asdict() if ceiling else None,
+        "group_ceiling": list(evaluation.group_ceiling) if evaluation.group_ceiling else None,
         "wall_seconds": wall_seconds if wall_seconds is not None else result.seconds,
         "compile_seconds": result.compile_seconds,
         "steps": len(result.history.get("loss", [])),
@@ -379,6 +380,9 @@ def score_rows(summary: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
     ]
     if summary["ceiling"]:
         sections[0].append(("best possible: the recording's noise ceiling", _score(summary["ceiling"]["ceiling"])))
+    if summary["group_ceiling"]:
+        low, high = summary["group_ceiling"]
+        sections[0].append(("other subjects' mean with each; with each included", f"{low:.3f} to {high:.3f}"))
     held_out = summary["fc_correlation"]["held_out"]
     if held_out:
         rows = [("held out: simulated, fresh seeds", spread(held_out["r"], held_out["sd"]))]

@@ -13,12 +13,15 @@ import xarray as xr
 from fitting import InputError
 from fitting.data import connectome, divide, fc_target, hcp_aal2, match, read_fc, recording
 from fitting.evaluate import (
+    EvaluationSettings,
     View,
     delay_nulls,
+    evaluate,
     fresh_seeds,
     held_out_baselines,
     orthogonalization_views,
     p_value,
+    refit_synthetic,
     spatial_autoregression,
     split_half_ceiling,
     structural_baselines,
@@ -26,9 +29,9 @@ from fitting.evaluate import (
     surrogate_connectomes,
     surrogate_test,
 )
-from fitting.network import Network
+from fitting.network import Network, simulated_recording
 from fitting.objective import Objective, Target
-from fitting.optimize import Parameter, Parameters, Problem, ResponseProblem
+from fitting.optimize import FitResult, Parameter, Parameters, Problem, ResponseProblem
 from fitting.signal import Observation, fc_correlation
 
 LABELS = ["PreCG.L", "PreCG.R", "SFG.L", "SFG.R", "INS.L", "INS.R"]
@@ -313,3 +316,65 @@ def test_time_is_divided_at_one_moment(rng):
     (one,) = (recording(rng.standard_normal((1000, 6)), 100.0, LABELS),)
     (first,), (last,) = divide([one], 0.25, "time")
     xr.testing.assert_identical(xr.concat([first, last], "time"), one)
+
+
+def test_the_fitted_model_is_fitted_again(problem):
+    """A refit that measures the connectivity it is given: synthetic targets are those of the fitted parameters."""
+    seen = []
+
+    def refit(synthetic):
+        seen.append(synthetic)
+        return {"k": 1.1 + len(seen) / 10}
+
+    found = refit_synthetic(problem, VALUES, LABELS, refit, jax.random.key(0), 2, seconds=60.0)
+    np.testing.assert_allclose(found["k"], [1.2, 1.3])
+    first, second = (np.asarray(one.target.fc) for one in seen)
+    assert not np.array_equal(first, second)
+    assert seen[0].target.seconds == 60
+    one = jax.random.split(jax.random.key(0), 2)[1]
+    made = simulated_recording(problem.network, VALUES, LABELS, duration=60_000.0, dt=0.5, key=one, fs=100.0)
+    np.testing.assert_allclose(second, problem.observation.fc(jnp.asarray(made.values), 100.0), rtol=1e-9)
+
+
+def test_everything_in_one_call(problem, directed, rng):
+    """Two subjects, a band of its own, a recovery: every part is there, and zeros leave parts out."""
+    weights, lengths = directed
+    c = connectome(weights, np.where(weights > 0, lengths, 0.0), LABELS)
+    mixing = np.eye(6) + rng.uniform(size=(6, 6))
+    recordings = [
+        recording(rng.standard_normal((6000, 6)) @ mixing, 100.0, LABELS).assign_attrs(subject=subject)
+        for subject in ("01", "02")
+    ]
+    target = problem.objective.target(recordings, problem.observation)
+    solved = dataclasses.replace(problem, target=target.split(0.7, 0))
+    values = {name: jnp.asarray(value) for name, value in VALUES.items()}
+    result = FitResult("converged", values, values, solved.parameters.start(), {}, "best step", 0, 0.0, 1.0)
+    done = []
+    settings = EvaluationSettings(2, 1, null_seeds=1, surrogates=0, identifiability_seeds=2, recoveries=1)
+    found = evaluate(
+        solved,
+        result,
+        c,
+        settings,
+        key=jax.random.key(0),
+        recordings=recordings,
+        views={"beta": View(dataclasses.replace(problem.observation, band=(13.0, 30.0)), target.fc + 0.1)},
+        refit=lambda synthetic: {"k": 2.0},
+        on_progress=lambda stage, part, total: done.append(stage),
+    )
+    assert found.found_again["k"].tolist() == [2.0]
+    assert found.group_ceiling[0] < found.group_ceiling[1] <= 1
+    assert 0 < found.ceiling.ceiling < 1
+    assert set(found.held_out) == {"r", "sd", "baselines"}
+    assert set(found.views["beta"]) == {"r", "sd", "baselines"}
+    assert set(found.nulls) == {"zero_delays", "one_delay"}
+    assert set(found.identified) == {"k"}
+    assert {"fresh noise", "initial parameters", "identifiability", "delays", "recovery"} <= set(done)
+    bare = EvaluationSettings(1, 0, identifiability_seeds=0, null_seeds=0, surrogates=0)
+    found = evaluate(problem, result, c, bare, key=jax.random.key(0))
+    assert np.isnan(found.initial)
+    assert (found.nulls, found.identified, found.surrogates, found.ceiling) == ({}, {}, {}, None)
+    with pytest.raises(InputError, match="recoveries fit again"):
+        evaluate(problem, result, c, dataclasses.replace(bare, recoveries=1), key=jax.random.key(0))
+    with pytest.raises(InputError, match="must not be zero or negative"):
+        EvaluationSettings(fresh_seeds=0)
