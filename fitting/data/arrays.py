@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import h5py
@@ -16,6 +16,9 @@ from fitting.errors import InputError
 
 #: Largest array that is read, in bytes: an hour of 400 regions at 250 Hz is 3 GB.
 LARGEST = 4 * 2**30
+
+#: Exit status of a program beside this file where a file is sound, but not what is needed.
+REFUSED = 3
 
 #: Slowest disk that is waited for, in bytes per second.
 SLOWEST = 2**21
@@ -33,6 +36,26 @@ def existing(path: str | Path) -> Path:
     raise InputError(f"there is no file {path}{hint}")
 
 
+def texts(values, what: str) -> list[str]:
+    """Labels as str, bytes as UTF-8."""
+    try:
+        return [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in np.ravel(values).tolist()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what}: {error.object!r:.60} is not text in UTF-8; store labels as text") from None
+
+
+def text_of(found: Mapping[str, np.ndarray], names: Iterable[str], what: str) -> str:
+    """The one text that a file holds under any of some names; empty if there is none."""
+    told = {name: texts(found[name], f"{what}: {name}") for name in names if name in found}
+    for name, values in told.items():
+        if len(values) != 1:
+            raise InputError(f"{what}: {name} must be one text; it holds {len(values)} values")
+    if len({values[0] for values in told.values()}) > 1:
+        some = " and ".join(f"{name} {values[0]!r}" for name, values in told.items())
+        raise InputError(f"{what} says {some}; which is meant cannot be told")
+    return next((values[0].strip() for values in told.values()), "")
+
+
 def check_size(size: int | float, what: str):
     """Refuse an array of ``size`` bytes that is too large to be meant."""
     if size > LARGEST:
@@ -47,7 +70,8 @@ def read_arrays(path: str | Path, names: Iterable[str]) -> tuple[dict[str, np.nd
     path : path
         ``.npz``, ``.mat`` (of any version), ``.h5``, ``.hdf5`` or ``.nc``. Text becomes arrays of str.
     names : iterable of str
-        In groups of HDF5, the last part of the name counts.
+        In groups of HDF5, the last part of the name counts; all must lie in one group. The attribute ``units`` of an
+        HDF5 dataset becomes an array ``NAME.units``.
 
     Raises
     ------
@@ -89,6 +113,8 @@ def _npz(path: Path, names: set[str] | None) -> tuple[dict[str, np.ndarray], lis
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             name = entry.filename.removesuffix(".npy")
+            if name in present:
+                raise InputError(f"{path} holds two arrays called {name}; which is meant cannot be told")
             present.append(name)
             if names is not None and name not in names:
                 continue
@@ -107,7 +133,10 @@ def _npz(path: Path, names: set[str] | None) -> tuple[dict[str, np.ndarray], lis
                 if size != rest:
                     raise InputError(f"{path}: {name} is announced with {size:,} bytes, but {rest:,} are there")
             with archive.open(entry) as stream:
-                found[name] = np.lib.format.read_array(stream, allow_pickle=False)
+                value = np.lib.format.read_array(stream, allow_pickle=False)
+            if value.dtype.names:
+                raise InputError(f"{path}: {name} is a table of records; store plain arrays")
+            found[name] = np.char.decode(value, "utf-8") if value.dtype.kind == "S" else value
     return found, present
 
 
@@ -145,5 +174,7 @@ def run_apart(program: str, path: Path, out: Path, names: Iterable[str] = ()):
         raise InputError(f"{kind}: it is damaged so that reading it does not end within {longest:.0f} s") from None
     if done.returncode < 0:
         raise InputError(f"{kind}: it is damaged so that reading it crashes")
+    if done.returncode == REFUSED:
+        raise InputError(f"{path}: {done.stderr.strip()}")
     if done.returncode:
         raise InputError(f"{kind}: {done.stderr.strip()}")

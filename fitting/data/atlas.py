@@ -29,9 +29,15 @@ SPELLINGS = {
     },
 }
 
+#: Spellings by which one atlas of a family names another region than the others do: ``MFG`` is AAL's abbreviation of
+#: ``Frontal_Mid`` and AAL2's of ``Frontal_Mid_2``, cut anew.
+OWN_SPELLINGS = {"AAL": {"mfg": "MFGdor"}}
+
 _SIDES = {"l": "L", "lh": "L", "left": "L", "r": "R", "rh": "R", "right": "R"}
 _PREFIX = re.compile(r"^(?:ctx[-_. ]+)?(lh|rh|left|right|l|r)[-_. ]+(?=.)", re.IGNORECASE)
 _SUFFIX = re.compile(r"(?<=.)[-_. ]+(lh|rh|left|right|l|r)$", re.IGNORECASE)
+#: The Virtual Brain's way of naming sides.
+_MIRRORED = re.compile(r"[lr][A-Z].*")
 
 
 class Region(NamedTuple):
@@ -121,8 +127,19 @@ def _stems(family: str) -> dict[str, str]:
     return stems
 
 
-def identify(label: str, family: str) -> str | None:
+def identify(label: str, family: str, atlas: str = "") -> str | None:
     """The label that a family of atlases uses for a region, however it is spelled; None if it knows none.
+
+    Parameters
+    ----------
+    label : str
+    family : {"AAL", "Desikan-Killiany"}
+    atlas : str
+        The one of the family's atlases that the label is from, where it is known (:func:`atlas_of`).
+
+    Returns
+    -------
+    str or None
 
     Examples
     --------
@@ -131,7 +148,7 @@ def identify(label: str, family: str) -> str | None:
     ('ACC.L', 'bankssts.R', None)
     """
     side, rest = split_label(label)
-    stem = _stems(family).get(rest)
+    stem = OWN_SPELLINGS.get(atlas, {}).get(rest) or _stems(family).get(rest)
     return f"{stem}.{side}" if stem and side else None
 
 
@@ -148,6 +165,54 @@ def family_of(labels: Sequence[str]) -> str | None:
     most = max(known.values())
     best = [family for family, number in known.items() if number == most]
     return best[0] if len(best) == 1 and 2 * most >= len(labels) else None
+
+
+@lru_cache(maxsize=len(ATLASES))
+def _only(atlas: str, family: str) -> frozenset[str]:
+    """Labels that one atlas of a family has and no other one."""
+    others = {region.label for other in FAMILIES[family] if other != atlas for region in atlas_regions(other)}
+    return frozenset(region.label for region in atlas_regions(atlas)) - others
+
+
+def family_with(atlas: str) -> str:
+    """The family that an atlas belongs to; empty if none is named."""
+    return next((family for family, atlases in FAMILIES.items() if atlas in atlases), "")
+
+
+def atlas_of(labels: Sequence[str], family: str) -> str:
+    """The atlas of a family that labels are from, by the regions that no other one has; empty if that does not tell.
+
+    Examples
+    --------
+    >>> from fitting.data.atlas import atlas_of
+    >>> [atlas_of(x, "AAL") for x in (["SFGdor.L", "MFG.L"], ["SFG.L", "MFG.L"], ["INS.L", "MFG.L"])]
+    ['AAL', 'AAL2', '']
+    """
+    shared = {split_label(spelling)[1] for own in OWN_SPELLINGS.values() for spelling in own}
+    known = {identify(label, family) for label in labels if split_label(label)[1] not in shared}
+    found = [atlas for atlas in FAMILIES[family] if known & _only(atlas, family)]
+    return found[0] if len(found) == 1 else ""
+
+
+def sides_of(labels: Sequence[str]) -> list[str]:
+    """Hemisphere of every region; ``lA1`` and ``rA1`` tell it where a set of labels has both of them.
+
+    Examples
+    --------
+    >>> from fitting.data.atlas import sides_of
+    >>> sides_of(["lA1", "rA1", "INS.L", "rV2"])
+    ['L', 'R', 'L', '']
+    """
+    every = set(labels)
+
+    def side(label: str) -> str:
+        told = split_label(label)[0]
+        if told or not _MIRRORED.fullmatch(label):
+            return told
+        other = {"l": "r", "r": "l"}[label[0]] + label[1:]
+        return label[0].upper() if other in every else ""
+
+    return [side(label) for label in labels]
 
 
 def lobe_of(label: str) -> str:
@@ -179,12 +244,17 @@ def lobe_order(labels: Sequence[str]) -> list[int]:
     return sorted(range(len(labels)), key=rank)
 
 
-#: Names of sensors, not of regions: MEGIN, CTF, 4D, and electrodes.
-_SENSOR = re.compile(
-    r"(MEG ?\d{3,4}|EEG ?\d{1,3}|M[LRZ][CFOPT]\d{2}(-\d+)?|A\d{1,3}|E\d{1,3}|"
-    r"(FP|AF|F|FC|FT|C|CP|T|TP|P|PO|O|I)(Z|\d{1,2}))",
+#: Names of channels that no region has: MEGIN, CTF, and what is recorded beside them.
+_CHANNEL = re.compile(
+    r"MEG ?\d{3,4}|EEG ?\d{1,3}|M[LRZ][CFOPT]\d{2}(-\d+)?|[VH]?EOG ?\d{0,3}|E[CK]G ?\d{0,3}|EMG ?\d{0,3}|STI ?\d{2,3}",
     re.IGNORECASE,
 )
+#: Names of electrodes, which single regions may have too.
+_ELECTRODE = re.compile(r"(FP|AF|F|FC|FT|C|CP|T|TP|P|PO|O|I)(Z|\d{1,2})", re.IGNORECASE)
+#: Names of 4D's sensors, BioSemi's and EGI's electrodes, which the areas of a lobe may have too.
+_NUMBERED = re.compile(r"[AE]\d{1,3}", re.IGNORECASE)
+#: Fewest labels of the last two kinds that are taken for sensors.
+FEWEST_ELECTRODES, FEWEST_NUMBERED = 4, 16
 
 
 def refuse_sensors(labels: Sequence[str]):
@@ -193,11 +263,20 @@ def refuse_sensors(labels: Sequence[str]):
     Raises
     ------
     InputError
-        If all labels look like those of MEG sensors or EEG electrodes, and there are at least four.
+        If at least half of the labels look like those of MEG sensors, EEG electrodes or channels beside them.
     """
-    if len(labels) >= 4 and all(_SENSOR.fullmatch(str(label).strip()) for label in labels):
+    labels = [str(label).strip() for label in labels]
+    channels, electrodes, numbered = (
+        [label for label in labels if kind.fullmatch(label)] for kind in (_CHANNEL, _ELECTRODE, _NUMBERED)
+    )
+    found = [
+        *channels,
+        *(electrodes if len(electrodes) + len(channels) >= FEWEST_ELECTRODES else []),
+        *(numbered if len(numbered) >= FEWEST_NUMBERED else []),
+    ]
+    if found and 2 * len(found) >= len(labels):
         raise InputError(
-            f"these are sensors, not regions ({', '.join(map(str, labels[:3]))}, ...): every sensor sees many regions. "
+            f"these are sensors, not regions ({', '.join(found[:3])}, ...): every sensor sees many regions. "
             f"Reconstruct sources first, for example with MNE's mne.beamformer or mne.minimum_norm and "
             f"mne.extract_label_time_course"
         )

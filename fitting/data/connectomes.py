@@ -5,16 +5,17 @@ from __future__ import annotations
 import bz2
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import xarray as xr
 
-from fitting.data.arrays import LARGEST, check_size, existing, read_arrays
+from fitting.data.arrays import LARGEST, check_size, existing, read_arrays, text_of, texts
 from fitting.data.labelled import connectome
 from fitting.data.netcdf import read_dataset
 from fitting.data.tables import (
+    field,
     is_number,
     numbers_of,
     read_json,
@@ -31,6 +32,23 @@ WEIGHTS = ("weights", "Cmat", "SC", "sc", "connectivity")
 LENGTHS = ("lengths", "tract_lengths", "distances", "Dmat", "len")
 LABELS = ("labels", "region_labels", "regions", "names")
 CENTRES = ("centres", "centers", "coordinates")
+HEMISPHERES = ("hemispheres", "hemisphere")
+UNITS = ("units", "length_units")
+#: The Virtual Brain's files.
+TVB = ("weights", *LENGTHS, *CENTRES[:2], *HEMISPHERES)
+
+#: Headings of a column of labels in BIDS.
+BIDS_LABELS = ("label", "labels", "name", "names", "region", "regions")
+
+#: How people write hemispheres; The Virtual Brain's flag is true on the right.
+SIDES = {
+    **dict.fromkeys(("l", "lh", "left", "0", "0.0", "false"), "L"),
+    **dict.fromkeys(("r", "rh", "right", "1", "1.0", "true"), "R"),
+    "": "",
+}
+
+#: A human brain's longest fibre is longer than this, in mm, if at least so many regions are in both hemispheres.
+SHORTEST_LONGEST, SEVERAL = 50.0, 20
 
 
 def read_connectome(path: str | Path, *, units: str = "mm", atlas: str = "") -> xr.Dataset:
@@ -40,7 +58,8 @@ def read_connectome(path: str | Path, *, units: str = "mm", atlas: str = "") -> 
     ----------
     path : path
         - ``.npz``, ``.mat``, ``.h5``: the arrays ``weights``, ``lengths`` and ``labels``, and ``centres`` if known
-          (other common names are understood);
+          (other common names are understood), with ``hemispheres``, ``atlas`` and ``units`` where they are stored; the
+          attribute ``units`` of lengths in HDF5 counts too;
         - ``.nc``: the variables ``weights`` and ``lengths``, as this package's connectomes are stored by xarray;
         - ``.zip``, or a folder: The Virtual Brain's ``weights.txt``, ``tract_lengths.txt``, ``centres.txt`` and
           ``hemispheres.txt``;
@@ -50,7 +69,8 @@ def read_connectome(path: str | Path, *, units: str = "mm", atlas: str = "") -> 
 
         Rows are targets and columns sources in all of them.
     units : str
-        Of the lengths, where the file does not say: ``"mm"``, ``"cm"`` or ``"m"``.
+        Of the lengths, where the file does not say (``units``, ``length_units``; in JSON beside a table):
+        ``"mm"``, ``"cm"`` or ``"m"``.
     atlas : str
         See :func:`fitting.data.connectome`.
 
@@ -61,7 +81,7 @@ def read_connectome(path: str | Path, *, units: str = "mm", atlas: str = "") -> 
     Raises
     ------
     InputError
-        If it is missing or damaged, a part is missing, or a part is wrong.
+        If it is missing or damaged, a part is missing, or a part is wrong; if lengths of unstated unit cannot be in mm.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -78,25 +98,73 @@ def read_connectome(path: str | Path, *, units: str = "mm", atlas: str = "") -> 
         )
     else:
         parts = _arrays(path)
-    units = str(parts.get("units", units))
-    lengths = np.asarray(parts["lengths"])
-    if units != "mm" and lengths.dtype.kind in "fiu":
-        lengths = lengths * magnitude(f"1 {units}", "mm", f"{path}: lengths")
-    return connectome(
-        parts["weights"],
-        lengths,
-        parts["labels"],
-        atlas=atlas or parts.get("atlas", ""),
-        provenance=path.name,
-        centres=parts.get("centres"),
-        hemispheres=parts.get("hemispheres"),
-    )
+    where, told = parts.get("units", ("", ""))
+    if told and units not in ("mm", told):
+        raise InputError(f"{where} is {told!r}, not {units!r}; leave the unit of lengths to the file, or correct it")
+    lengths = _in_mm(parts["lengths"], told or units, where if told else f"{path}: the unit of lengths")
+    try:
+        made = connectome(
+            parts["weights"],
+            lengths,
+            parts["labels"],
+            atlas=atlas or parts.get("atlas", ""),
+            provenance=path.name,
+            centres=parts.get("centres"),
+            hemispheres=parts.get("hemispheres"),
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    longest = float(made["lengths"].values[made["weights"].values > 0].max(initial=0.0))
+    both = {"L", "R"} <= set(made["hemisphere"].values.tolist())
+    if not told and both and made.sizes["target"] >= SEVERAL and longest < SHORTEST_LONGEST:
+        raise InputError(
+            f"{path}: the longest connection of {made.sizes['target']} regions in both hemispheres would be "
+            f"{longest:g} mm; are the lengths in cm? Say so (data.length_units=cm, or units='cm' in the file), or "
+            f"store units='mm' if they are in mm"
+        )
+    return made
+
+
+def _in_mm(lengths, unit: str, what: str) -> np.ndarray:
+    lengths = np.asarray(lengths)
+    if unit not in ("mm", "cm", "m"):
+        raise InputError(f"{what} is an unknown unit {unit!r}; lengths are in mm, cm or m")
+    return lengths if unit == "mm" or lengths.dtype.kind not in "fiu" else lengths * magnitude(f"1 {unit}", "mm")
+
+
+def unit_of(found: Mapping[str, np.ndarray], path: Path, names: Iterable[str]) -> tuple[str, str]:
+    """Where a file of arrays says a unit, by any of some names or a dataset's attribute, and the unit."""
+    held = [name for name in names if name in found]
+    return f"{path}: {', '.join(held)}", text_of(found, held, str(path))
+
+
+def sidecar_unit(path: Path) -> tuple[str, str]:
+    """Where the JSON file beside a table says its unit, and the unit; empty if it does not."""
+    sidecar = path.with_suffix(".json")
+    key, unit = field(read_json(sidecar), UNITS, sidecar) if sidecar.is_file() else ("", "")
+    return f"{sidecar}: {key}", unit
+
+
+def hemispheres_of(values, what: str) -> list[str]:
+    """Hemispheres as ``"L"``, ``"R"`` or ``""``, however they are written."""
+    told = texts(values, what)
+    sides = [SIDES.get(value.strip().lower()) for value in told]
+    if None in sides:
+        raise InputError(f"{what} must hold 1 for right and 0 for left, or L and R; got {told[sides.index(None)]!r}")
+    return [side or "" for side in sides]
 
 
 def _arrays(path: Path) -> dict:
-    found, present = read_arrays(path, (*WEIGHTS, *LENGTHS, *LABELS, *CENTRES))
+    kinds = {
+        "weights": WEIGHTS,
+        "lengths": LENGTHS,
+        "labels": LABELS,
+        "centres": CENTRES,
+        "hemispheres": HEMISPHERES,
+    }
+    found, present = read_arrays(path, (*sum(kinds.values(), ()), *UNITS, "atlas"))
     parts: dict = {}
-    for part, names in {"weights": WEIGHTS, "lengths": LENGTHS, "labels": LABELS, "centres": CENTRES}.items():
+    for part, names in kinds.items():
         held = [name for name in names if name in found]
         if len(held) > 1:
             raise InputError(f"{path} holds {' and '.join(held)}; which of them are the {part} cannot be told")
@@ -105,7 +173,11 @@ def _arrays(path: Path) -> dict:
     missing = [part for part in ("weights", "lengths", "labels") if part not in parts]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(present) or 'nothing'}")
-    parts["labels"] = [str(label) for label in np.ravel(parts["labels"])]
+    parts["labels"] = texts(parts["labels"], f"{path}: labels")
+    if "hemispheres" in parts:
+        parts["hemispheres"] = hemispheres_of(parts["hemispheres"], f"{path}: hemispheres")
+    parts["units"] = unit_of(found, path, (*UNITS, *(f"{name}.units" for name in LENGTHS)))
+    parts["atlas"] = text_of(found, ("atlas",), str(path))
     return parts
 
 
@@ -121,20 +193,34 @@ def _netcdf(path: Path) -> dict:
         raise InputError(f"{path}: weights need two dimensions with region labels; they have {weights.dims}")
     if set(weights.dims) == {"target", "source"}:
         weights = weights.transpose("target", "source")
-    rows, columns = (weights[dim].values.astype(str).tolist() for dim in weights.dims)
+    rows, columns = (texts(weights[dim].values, f"{path}: {dim}") for dim in weights.dims)
     if rows != columns:
         raise InputError(f"{path}: targets and sources must have the same labels in the same order")
     if set(lengths.dims) != set(weights.dims):
         raise InputError(f"{path}: lengths have the dimensions {lengths.dims}, weights {weights.dims}")
     parts = {"weights": weights.values, "lengths": lengths.transpose(*weights.dims).values, "labels": rows}
-    parts |= {"atlas": str(dataset.attrs.get("atlas", ""))} if "atlas" in dataset.attrs else {}
-    parts |= {"units": lengths.attrs["units"]} if "units" in lengths.attrs else {}
+    said = {name: lengths.attrs[name] for name in UNITS if name in lengths.attrs}
+    said |= {f"{name} of all": dataset.attrs[name] for name in UNITS[1:] if name in dataset.attrs}
+    parts["units"] = unit_of({name: np.asarray(value) for name, value in said.items()}, path, said)
+    parts["atlas"] = str(dataset.attrs.get("atlas", ""))
     parts |= {"centres": dataset["centres"].values} if "centres" in dataset else {}
-    return parts
+    return parts | hemispheres_in(dataset, weights.dims, path)
+
+
+def hemispheres_in(dataset: xr.Dataset, dims: Iterable[Hashable], path: Path) -> dict[str, list[str]]:
+    """The hemispheres that a netCDF file has beside the labels of one of its dimensions."""
+    held = [name for name in HEMISPHERES if name in dataset.variables]
+    if not held:
+        return {}
+    sides = dataset[held[0]]
+    if len(held) > 1 or sides.ndim != 1 or sides.dims[0] not in dims:
+        raise InputError(f"{path}: {' and '.join(held)} must have one value per region; got {dict(sides.sizes)}")
+    return {"hemispheres": hemispheres_of(sides.values, f"{path}: {held[0]}")}
 
 
 def _tvb_zip(path: Path) -> dict:
-    texts: dict[str, str] = {}
+    files: dict[str, str] = {}
+    others: list[str] = []
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
@@ -146,15 +232,18 @@ def _tvb_zip(path: Path) -> dict:
                     continue
                 check_size(4.0 * entry.file_size, f"{path}: {entry.filename}")
                 name = name.partition(".")[0]
-                if name in texts:
+                if name not in TVB:
+                    others.append(f"{name}.txt")
+                    continue
+                if name in files:
                     raise InputError(f"{path} holds two files called {name}.txt")
                 data = archive.read(entry)
-                texts[name] = (_unpack(data) if entry.filename.lower().endswith(".bz2") else data).decode("utf-8-sig")
+                files[name] = (_unpack(data) if entry.filename.lower().endswith(".bz2") else data).decode("utf-8-sig")
     except InputError:
         raise
     except Exception as error:  # zipfile, zlib and bz2 raise many types for damaged files
         raise InputError(f"{path} is not a readable ZIP file: {error or type(error).__name__}") from None
-    return _tvb(texts, path)
+    return _tvb(files, path, others)
 
 
 def _unpack(data: bytes) -> bytes:
@@ -165,61 +254,54 @@ def _unpack(data: bytes) -> bytes:
     return text
 
 
-def _tvb(texts: Mapping[str, str], path: Path) -> dict:
+def _tvb(files: Mapping[str, str], path: Path, others: Iterable[str] = ()) -> dict:
     """The Virtual Brain's connectivity: see its documentation of ``tvb.datatypes.connectivity``."""
-    centres = next((texts[name] for name in CENTRES[:2] if name in texts), None)
-    lengths = next((texts[name] for name in LENGTHS if name in texts), None)
-    missing = [
-        name
-        for name, text in {
-            "weights.txt": texts.get("weights"),
-            "tract_lengths.txt": lengths,
-            "centres.txt": centres,
-        }.items()
-        if text is None
-    ]
-    if missing or centres is None or lengths is None:
-        raise InputError(
-            f"{path} lacks {', '.join(missing)}; it holds {', '.join(f'{t}.txt' for t in texts) or 'nothing'}"
-        )
-    rows = rows_of(centres, f"{path}: centres.txt")
-    if not all(len(row) == 4 for row in rows):
+    texts: dict[str, str] = {}
+    kinds = {"weights": WEIGHTS[:1], "tract_lengths": LENGTHS, "centres": CENTRES[:2], "hemispheres": HEMISPHERES}
+    for part, names in kinds.items():
+        held = [name for name in names if name in files]
+        if len(held) > 1:
+            raise InputError(f"{path} holds {' and '.join(f'{n}.txt' for n in held)}; which is meant cannot be told")
+        if held:
+            texts[part] = files[held[0]]
+    missing = [f"{part}.txt" for part in ("weights", "tract_lengths", "centres") if part not in texts]
+    if missing:
+        present = [*(f"{name}.txt" for name in files), *others]
+        raise InputError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(present) or 'nothing'}")
+    cells = {part: rows_of(text, f"{path}: {part}.txt") for part, text in texts.items()}
+    if not all(len(row) == 4 for row in cells["centres"]):
         raise InputError(f"{path}: every line of centres.txt must hold a label and three coordinates")
-    parts = {
-        "weights": numbers_of(rows_of(texts["weights"], f"{path}: weights.txt"), f"{path}: weights.txt"),
-        "lengths": numbers_of(rows_of(lengths, f"{path}: tract_lengths.txt"), f"{path}: tract_lengths.txt"),
-        "labels": [row[0] for row in rows],
-        "centres": numbers_of([row[1:] for row in rows], f"{path}: centres.txt"),
+    parts: dict = {
+        "weights": numbers_of(cells["weights"], f"{path}: weights.txt"),
+        "lengths": numbers_of(cells["tract_lengths"], f"{path}: tract_lengths.txt"),
+        "labels": [row[0] for row in cells["centres"]],
+        "centres": numbers_of([row[1:] for row in cells["centres"]], f"{path}: centres.txt"),
     }
-    if "hemispheres" in texts:
-        flags = [cell for row in rows_of(texts["hemispheres"], f"{path}: hemispheres.txt") for cell in row]
-        known = {"0": "L", "1": "R", "false": "L", "true": "R"}
-        sides = [known.get(flag.lower().removesuffix(".0")) for flag in flags]
-        if None in sides:
-            raise InputError(
-                f"{path}: hemispheres.txt must hold 1 for right and 0 for left; got {flags[sides.index(None)]!r}"
-            )
-        parts["hemispheres"] = sides
+    if "hemispheres" in cells:
+        flags = [cell for row in cells["hemispheres"] for cell in row]
+        parts["hemispheres"] = hemispheres_of(flags, f"{path}: hemispheres.txt")
     return parts
 
 
 def _folder(path: Path) -> dict:
     files = {file.name.lower(): file for file in sorted(path.iterdir()) if file.is_file()}
     if "weights.txt" in files:
-        texts = {name.removesuffix(".txt"): read_text(file) for name, file in files.items() if name.endswith(".txt")}
-        return _tvb(texts, path)
+        return _tvb({name: read_text(files[f"{name}.txt"]) for name in TVB if f"{name}.txt" in files}, path)
     for suffix in (".csv", ".tsv"):
         if f"weights{suffix}" in files:
             weights, labels = read_labelled_matrix(files[f"weights{suffix}"])
-            other = next((files[f"{name}{suffix}"] for name in LENGTHS if f"{name}{suffix}" in files), None)
-            if other is None:
+            held = [files[f"{name}{suffix}"] for name in LENGTHS if f"{name}{suffix}" in files]
+            if not held:
                 raise InputError(f"{path} has weights{suffix} but no lengths{suffix}")
+            if len(held) > 1:
+                raise InputError(f"{path} holds {' and '.join(f.name for f in held)}; which is meant cannot be told")
+            other = held[0]
             lengths, rows = read_labelled_matrix(other)
             if rows != labels:
                 raise InputError(
                     f"{path}: weights{suffix} and {other.name} must have the same labels in the same order"
                 )
-            return {"weights": weights, "lengths": lengths, "labels": labels}
+            return {"weights": weights, "lengths": lengths, "labels": labels, "units": sidecar_unit(other)}
     return _bids(path)
 
 
@@ -238,18 +320,21 @@ def _bids(path: Path) -> dict:
     lengths = [weights.with_name(f"{stem}_{name}.tsv") for name in ("distances", "lengths", "tract_lengths")]
     if not any(file.is_file() for file in lengths):
         raise InputError(f"{weights} has no {lengths[0].name} beside it")
-    distances = next(file for file in lengths if file.is_file())
-    labels = _bids_labels(weights)
-    parts: dict = {
+    held = [file for file in lengths if file.is_file()]
+    if len(held) > 1:
+        raise InputError(f"{weights.parent} holds {' and '.join(f.name for f in held)}; which is meant cannot be told")
+    distances = held[0]
+    root = next((p for p in weights.parents if (p / "dataset_description.json").is_file()), weights.parent.parent)
+    labels = _bids_labels(weights, root)
+    own = _bids_pointed(distances, root)
+    if own and own != labels:
+        raise InputError(f"{distances.with_suffix('.json')} points to other labels than those of {weights.name}")
+    return {
         "weights": _bids_matrix(weights, labels),
         "lengths": _bids_matrix(distances, labels),
         "labels": labels,
+        "units": sidecar_unit(distances),
     }
-    sidecar = distances.with_suffix(".json")
-    if sidecar.is_file():
-        told = read_json(sidecar).get("Units")
-        parts |= {"units": told} if told else {}
-    return parts
 
 
 def _bids_matrix(path: Path, labels: list[str]) -> np.ndarray:
@@ -262,28 +347,80 @@ def _bids_matrix(path: Path, labels: list[str]) -> np.ndarray:
     return read_matrix(path)
 
 
-def _bids_labels(weights: Path) -> list[str]:
-    """Labels of the nodes: where the sidecar points to, or in ``coord`` of the subject or of the data set."""
-    root = next((p for p in weights.parents if (p / "dataset_description.json").is_file()), weights.parent.parent)
-    candidates: list[Path] = []
-    sidecar = weights.with_suffix(".json")
-    if sidecar.is_file():
-        told = read_json(sidecar).get("CoordsRows") or []
-        for name in [told] if isinstance(told, str) else told:
-            file = (weights.parent / str(name)).with_suffix(".tsv").resolve()
-            if not file.is_relative_to(root.resolve()):
-                raise InputError(f"{sidecar} points to {name}, outside the data set")
-            candidates.append(file)
+def _bids_labels(weights: Path, root: Path) -> list[str]:
+    """Labels of the nodes: where the sidecar points to, or else in ``coord`` of the subject or of the data set."""
+    pointed = _bids_pointed(weights, root)
+    if pointed:
+        return pointed
     for folder in (weights.parent.parent, root):
         for kind in ("labels", "nodes"):
-            candidates += sorted((folder / "coord").glob(f"*_{kind}.tsv"))
-    for file in candidates:
-        if file.is_file():
-            rows = rows_of(read_text(file), str(file))
-            if rows and rows[0][0].lower() in ("label", "labels", "name", "region"):
-                rows = rows[1:]
-            if rows and not all(is_number(cell) for cell in rows[0]):
-                return [row[0] for row in rows]
+            tables = {file: _bids_table(file) for file in sorted((folder / "coord").glob(f"*_{kind}.tsv"))}
+            named = {file: labels for file, labels in tables.items() if labels}
+            if len(named) > 1:
+                raise InputError(
+                    f"{weights} has no CoordsRows beside it that tell which of {', '.join(f.name for f in named)} "
+                    f"names its regions; name that file in {weights.with_suffix('.json').name}"
+                )
+            if named:
+                return next(iter(named.values()))
     raise InputError(
         f"{weights} has no labels: there is no coord/*_labels.tsv beside {weights.parent.name} or in the data set"
+    )
+
+
+def _bids_pointed(matrix: Path, root: Path) -> list[str]:
+    """Labels to which the fields CoordsRows and CoordsColumns of a matrix's sidecar point; none if it has neither."""
+    sidecar = matrix.with_suffix(".json")
+    fields = read_json(sidecar) if sidecar.is_file() else {}
+    found: dict[str, list[str]] = {}
+    for key in ("CoordsRows", "CoordsColumns"):
+        names = fields.get(key, [])
+        names = [names] if isinstance(names, str) else names
+        if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+            raise InputError(f"{sidecar}: {key} must name files of labels; got {fields[key]!r:.60}")
+        for name in names:
+            labels = _bids_table(_bids_file(name, sidecar, key, root))
+            if labels and found.setdefault(key, labels) != labels:
+                raise InputError(f"{sidecar}: {key} names files of different labels; name the one that is meant")
+        if names and key not in found:
+            raise InputError(f"{sidecar}: {key} names {', '.join(names)}, which holds no labels; name a *_labels.json")
+    both = list(found.values())
+    if both and both[0] != both[-1]:
+        raise InputError(
+            f"{sidecar}: CoordsRows and CoordsColumns must name the same labels in the same order, because rows and "
+            f"columns are the same regions"
+        )
+    return both[0] if both else []
+
+
+def _bids_file(name: str, sidecar: Path, key: str, root: Path) -> Path:
+    """The table that a pointer means, inside the data set and there."""
+    try:
+        file = (sidecar.parent / name).with_suffix(".tsv").resolve()
+        there = file.is_file()
+    except (ValueError, OSError) as error:
+        raise InputError(f"{sidecar}: {key} names {name!r:.60}, which is not a path: {error}") from None
+    if not file.is_relative_to(root.resolve()):
+        raise InputError(f"{sidecar} points to {name}, outside the data set")
+    if not there:
+        raise InputError(f"{sidecar}: {key} points to {name}, but there is no {file.name}; correct it, or take it out")
+    return file
+
+
+def _bids_table(path: Path) -> list[str]:
+    """Labels in a table of nodes; none if it holds coordinates only."""
+    rows = [[cell.strip() for cell in line.split("\t")] for line in read_text(path).splitlines() if line.strip()]
+    columns = [i for i, cell in enumerate(rows[0]) if cell.lower() in BIDS_LABELS] if rows else []
+    rows = rows[1:] if columns else rows
+    if not rows or (not columns and all(is_number(cell) for row in rows for cell in row)):
+        return []
+    ragged = next((row for row in rows if len(row) != len(rows[0]) or len(row) <= max(columns, default=0)), None)
+    if ragged is not None:
+        raise InputError(f"{path}: the line of {ragged[0]!r} has {len(ragged)} cells; every line must have as many")
+    for column in columns or [0]:
+        if not any(is_number(row[column]) for row in rows):
+            return [row[column] for row in rows]
+    raise InputError(
+        f"{path} does not tell which column holds the labels: the one taken for them holds numbers. Write a first row "
+        f"that calls it name"
     )

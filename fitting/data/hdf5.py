@@ -9,44 +9,86 @@ import sys
 import h5py
 import numpy as np
 
+#: Groups in which MATLAB keeps what its variables refer to.
+MATLAB = ("#refs#", "#subsystem#")
+
+#: Exit status where the file is sound, but not what is needed.
+REFUSED = 3
+
+
+class Refused(ValueError):
+    """A sound file that does not hold plain arrays, or more of them than can be told apart."""
+
 
 def text(file, item):
-    """A dataset; text as str, whether stored as such or as MATLAB's references to character codes."""
+    """A dataset; text as str, whether stored as such or as MATLAB's character codes and references to them."""
     if h5py.check_string_dtype(item.dtype) is not None:
         return np.asarray(item.asstr()[()], str)
     if h5py.check_ref_dtype(item.dtype) is not None:
-        return np.array(["".join(map(chr, np.ravel(file[reference][()]))) for reference in np.ravel(item[()])], str)
+        cells = [file[reference] for reference in np.ravel(item[()])]
+        if not all(isinstance(cell, h5py.Dataset) and cell.dtype == np.uint16 for cell in cells):
+            raise Refused(f"{item.name[1:]} is a cell array that does not hold one text per cell")
+        return np.array(["".join(map(chr, np.ravel(cell[()]))) for cell in cells], str)
     value = np.asarray(item[()])
+    if item.attrs.get("MATLAB_class") in (b"char", "char") and value.ndim == 2:
+        return np.array(["".join(map(chr, row)) for row in value.T], str)
     if value.dtype.kind == "S":
         return np.char.decode(value, "utf-8")
-    if value.dtype.kind == "O":
-        raise ValueError(f"{item.name} holds neither numbers nor text")
+    if value.dtype.kind not in "biufcU":
+        raise Refused(f"{item.name[1:]} holds neither numbers nor text")
     return value
 
 
+def check(where, item, largest):
+    """Refuse a dataset whose numbers are not in the file, or too many."""
+    if item.is_virtual or item.external:
+        raise Refused(f"{where} lies in another file, which is not read")
+    size = float(np.prod([float(n) for n in item.shape or ()])) * item.dtype.itemsize
+    if size > largest:
+        raise Refused(f"{where} would take {size / 2**30:,.0f} GB; at most {largest / 2**30:g} GB are read")
+    if size > 2**20 and item.id.get_storage_size() == 0:
+        raise Refused(f"{where} announces {item.shape} values but holds none")
+
+
 def main(path, out, largest, names):
-    """Write the named arrays to ``out``, and the names of all as the array ``__names__``."""
-    found, present = {}, []
+    """Write the named arrays to ``out``, their attributes ``units``, and the names of all as ``__names__``."""
+    held: dict[str, h5py.Dataset] = {}
+    present = []
     with h5py.File(path, "r") as file:
 
         def look(where, item):
             # Only what lies in the file itself: links to other files are not followed by visititems.
+            name = where.rpartition("/")[2]
+            if where.split("/")[0] in MATLAB:
+                return
+            if name in names and "MATLAB_sparse" in item.attrs:
+                raise Refused(f"{where} is a sparse matrix; store full({name}) instead")
             if not isinstance(item, h5py.Dataset):
                 return
-            name = where.rsplit("/", 1)[-1]
             present.append(where)
-            if name not in names or name in found:
+            if name not in names:
                 return
-            if item.is_virtual or item.external:
-                raise ValueError(f"{where} lies in another file, which is not read")
-            size = float(np.prod([float(n) for n in item.shape or ()])) * item.dtype.itemsize
-            if size > largest:
-                raise ValueError(f"{where} would take {size / 2**30:,.0f} GB; at most {largest / 2**30:g} GB are read")
-            if size > 2**20 and item.id.get_storage_size() == 0:
-                raise ValueError(f"{where} announces {item.shape} values but holds none")
-            found[name] = text(file, item)
+            if name in held:
+                raise Refused(
+                    f"it holds {held[name].name[1:]} and {where}; which is meant cannot be told: store what belongs "
+                    f"together in a file of its own"
+                )
+            held[name] = item
 
         file.visititems(look)
+        groups = {item.name.rpartition("/")[0]: item.name[1:] for item in held.values()}
+        if len(groups) > 1:
+            raise Refused(
+                f"{' and '.join(groups.values())} lie in different groups, so that they may not belong together: "
+                f"store them in one group"
+            )
+        found = {}
+        for name, item in held.items():
+            check(item.name[1:], item, largest)
+            found[name] = text(file, item)
+            unit = np.ravel(item.attrs.get("units", ()))
+            if unit.size:
+                found[f"{name}.units"] = np.array([u.decode() if isinstance(u, bytes) else str(u) for u in unit], str)
     np.savez(out, __names__=np.array(present, str), **found)
 
 
@@ -61,4 +103,5 @@ if __name__ == "__main__":
         else:
             main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])
     except Exception as error:
-        sys.exit(" ".join((str(error) or type(error).__name__).split())[:300])
+        print(" ".join((str(error) or type(error).__name__).split())[:300], file=sys.stderr)
+        sys.exit(REFUSED if isinstance(error, Refused) else 1)

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from fitting.data.atlas import check_atlas, family_of, identify, refuse_sensors, split_label
+from fitting.data.atlas import atlas_of, check_atlas, family_of, family_with, identify, refuse_sensors, sides_of
 from fitting.errors import InputError
 
 #: Longest fibre of a connectome in mm: no brain has all of them shorter, or one longer, than this.
@@ -48,7 +48,7 @@ def _labels(labels: Sequence[str], size: int, what: str) -> list[str]:
 
 def _sides(names: list[str], hemispheres: Sequence[str] | None) -> list[str]:
     """Hemisphere of every region, from its label or as given; refuses where the two disagree."""
-    told = [split_label(name)[0] for name in names]
+    told = sides_of(names)
     if hemispheres is None:
         return told
     if len(hemispheres) != len(names):
@@ -63,13 +63,31 @@ def _sides(names: list[str], hemispheres: Sequence[str] | None) -> list[str]:
     return [given or by_label for by_label, given in zip(told, hemispheres, strict=True)]
 
 
-def _square(matrix, what: str) -> np.ndarray:
+def _atlas(atlas: str, names: list[str]) -> str:
+    """The stated atlas; refuses one whose regions have other labels."""
+    if not atlas:
+        return ""
+    own, family = family_with(check_atlas(atlas)), family_of(names)
+    found = family if family != own else atlas_of(names, own)
+    if found and found != atlas:
+        raise InputError(
+            f"the labels ({', '.join(names[:3])}, ...) are those of {found}, not of {atlas}; name their atlas, or none"
+        )
+    return atlas
+
+
+def _square(matrix, what: str, *, diagonal: bool = True) -> np.ndarray:
+    """A square matrix of finite numbers; without its ``diagonal`` where that is not used."""
     matrix = np.asarray(matrix)
     if matrix.dtype.kind not in "fiub":
         raise InputError(f"{what}: numbers are needed, got values of type {matrix.dtype}")
     matrix = matrix.astype(float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise InputError(f"{what}: the matrix must be square, one row and one column per region; got {matrix.shape}")
+    if not matrix.size:
+        raise InputError(f"{what}: the matrix is empty; it needs at least one region")
+    if not diagonal:
+        np.fill_diagonal(matrix, 0.0)
     if not np.isfinite(matrix).all():
         bad = np.argwhere(~np.isfinite(matrix))
         raise InputError(
@@ -148,7 +166,7 @@ def connectome(
             "lengths": (("target", "source"), lengths, {"units": "mm"}),
         },
         coords={"target": names, "source": names, "hemisphere": ("target", sides)},
-        attrs={"atlas": atlas and check_atlas(atlas), "provenance": provenance},
+        attrs={"atlas": _atlas(atlas, names), "provenance": provenance},
     )
     if centres is not None:
         centres = np.asarray(centres)
@@ -185,6 +203,7 @@ def recording(
     atlas: str = "",
     subject: str = "",
     run: str = "",
+    hemispheres: Sequence[str] | None = None,
 ) -> xr.DataArray:
     """A labelled recording of source activity.
 
@@ -205,6 +224,8 @@ def recording(
         Bad segments in seconds of the same clock; they may hold any values.
     atlas, subject, run : str
         Whose recording this is, and of what.
+    hemispheres : sequence of {"L", "R", ""}, optional
+        As the labels tell, unless given.
 
     Returns
     -------
@@ -213,8 +234,8 @@ def recording(
     Raises
     ------
     InputError
-        If the array is not (time, region), holds NaN outside bad segments, or labels are missing, occur twice, or
-        are those of sensors.
+        If the array is empty or not (time, region), holds NaN outside bad segments, or labels are missing, occur
+        twice, lie in another hemisphere, or are those of sensors.
 
     Examples
     --------
@@ -235,6 +256,8 @@ def recording(
             f"the recording has {signals.shape[0]} samples of {signals.shape[1]} signals but {len(labels)} labels: its "
             f"axes are turned; it must be (time, region)"
         )
+    if not signals.size:
+        raise InputError(f"the recording is empty: {signals.shape[0]} samples of {signals.shape[1]} signals")
     names = _labels(labels, signals.shape[1], "recording")
     time = start + np.arange(len(signals)) / fs
     good = np.ones(len(signals), bool)
@@ -257,7 +280,7 @@ def recording(
         coords={
             "time": ("time", time, {"units": "s"}),
             "region": names,
-            "hemisphere": ("region", _sides(names, None)),
+            "hemisphere": ("region", _sides(names, hemispheres)),
             "good": ("time", good),
         },
         name="recording",
@@ -265,14 +288,20 @@ def recording(
             "fs": float(fs),
             "units": units,
             "provenance": provenance,
-            "atlas": atlas and check_atlas(atlas),
+            "atlas": _atlas(atlas, names),
             "subject": subject,
             "run": run,
         },
     )
 
 
-def fc_target(matrix, labels: Sequence[str], provenance: str = "", atlas: str = "") -> xr.DataArray:
+def fc_target(
+    matrix,
+    labels: Sequence[str],
+    provenance: str = "",
+    atlas: str = "",
+    hemispheres: Sequence[str] | None = None,
+) -> xr.DataArray:
     """A labelled functional-connectivity matrix.
 
     Parameters
@@ -283,6 +312,8 @@ def fc_target(matrix, labels: Sequence[str], provenance: str = "", atlas: str = 
         One per region.
     provenance, atlas : str
         Where the numbers and the regions come from.
+    hemispheres : sequence of {"L", "R", ""}, optional
+        As the labels tell, unless given.
 
     Returns
     -------
@@ -291,7 +322,8 @@ def fc_target(matrix, labels: Sequence[str], provenance: str = "", atlas: str = 
     Raises
     ------
     InputError
-        If the matrix is not square or not symmetric, holds NaN, or labels are missing or occur twice.
+        If the matrix is empty, not square or not symmetric, holds NaN off its diagonal, or labels are missing, occur
+        twice, or lie in another hemisphere.
 
     Examples
     --------
@@ -299,11 +331,10 @@ def fc_target(matrix, labels: Sequence[str], provenance: str = "", atlas: str = 
     >>> float(fc_target([[0, 0.2], [0.2, 0]], ["A.L", "A.R"]).sel(region="A.L", other="A.R"))
     0.2
     """
-    matrix = _square(matrix, "FC matrix").copy()
+    matrix = _square(matrix, "FC matrix", diagonal=False)
     names = _labels(labels, len(matrix), "FC matrix")
-    np.fill_diagonal(matrix, 0.0)
     gap = np.abs(matrix - matrix.T)
-    if gap.max(initial=0.0) > 1e-6 * max(1.0, np.abs(matrix).max(initial=0.0)):
+    if gap.max() > 1e-6 * np.abs(matrix).max():
         row, column = np.unravel_index(gap.argmax(), gap.shape)
         raise InputError(
             f"FC matrix: not symmetric; {names[row]}-{names[column]} is {matrix[row, column]:g} one way and "
@@ -312,9 +343,9 @@ def fc_target(matrix, labels: Sequence[str], provenance: str = "", atlas: str = 
     return xr.DataArray(
         matrix,
         dims=("region", "other"),
-        coords={"region": names, "other": names, "hemisphere": ("region", _sides(names, None))},
+        coords={"region": names, "other": names, "hemisphere": ("region", _sides(names, hemispheres))},
         name="fc",
-        attrs={"provenance": provenance, "atlas": atlas and check_atlas(atlas)},
+        attrs={"provenance": provenance, "atlas": _atlas(atlas, names)},
     )
 
 
@@ -343,8 +374,8 @@ def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[x
     Raises
     ------
     InputError
-        If a wanted region is missing (missing and left-over labels are listed), the data are of another atlas, or
-        two of their labels name one region.
+        If a wanted region is missing (missing and left-over labels are listed), the data are said to be of another
+        atlas, or their labels are another one's, or two of their labels name one region.
 
     Examples
     --------
@@ -356,33 +387,36 @@ def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[x
     """
     wanted = [str(label) for label in labels]
     have = [str(label) for label in data["region"].values]
-    families = [family_of(wanted), family_of(have)]
     atlases = [atlas, str(data.attrs.get("atlas", ""))]
+    families = [family_with(told) or family_of(names) for told, names in zip(atlases, (wanted, have), strict=True)]
+    file = str(data.attrs.get("provenance", ""))
+    whose = f"{file}: " if file else ""
     if all(families) and families[0] != families[1]:
         raise InputError(
-            f"the connectome's regions are those of {atlases[0] or families[0]}, the data's those of "
+            f"{whose}the connectome's regions are those of {atlases[0] or families[0]}, the data's those of "
             f"{atlases[1] or families[1]}; regions of two atlases cannot be matched"
         )
     family = families[0] or families[1]
     at = {label: i for i, label in enumerate(have)}
     if family:
+        ours, theirs = (told or atlas_of(names, family) for told, names in zip(atlases, (wanted, have), strict=True))
         named: dict[str, str] = {}
         for label in have:
-            region = identify(label, family)
+            region = identify(label, family, theirs)
             if region in named:
-                raise InputError(f"the data's labels {named[region]} and {label} both name {region}")
+                raise InputError(f"{whose}the data's labels {named[region]} and {label} both name {region}")
             if region:
                 named[region] = label
-        for label in wanted:
-            region = identify(label, family)
-            if label not in at and region in named:
-                at[label] = have.index(named[region])
+        regions = {label: identify(label, family, ours) for label in wanted}
+        # One label can name two regions, in two atlases of a family: known ones match by what they name.
+        places = {label: at[named[region]] for label, region in regions.items() if region in named}
+        at = {label: i for label, i in at.items() if not regions.get(label)} | places
     missing = [label for label in wanted if label not in at]
     index = [at[label] for label in wanted if label in at]
     dropped = [label for i, label in enumerate(have) if i not in set(index)]
     if missing:
         raise InputError(
-            f"{len(missing)} region(s) of the connectome are not in the data: {', '.join(missing)}. "
+            f"{whose}{len(missing)} region(s) of the connectome are not in the data: {', '.join(missing)}. "
             f"Unknown region labels in the data: {', '.join(dropped) if dropped else 'none'}"
         )
     found = data.isel({dim: index for dim in ("region", "other") if dim in data.dims})

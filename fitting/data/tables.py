@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +36,25 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return fields
 
 
+def field(fields: Mapping[str, Any], names: Iterable[str], what: str | Path) -> tuple[str, str]:
+    """Name and text of the one field of a JSON file that has any of some names, in small or large letters."""
+    told = {key: value for key, value in fields.items() if key.lower() in names}
+    for key, value in told.items():
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(f"{what}: {key} must be a text; got {value!r:.60}")
+    if len(set(told.values())) > 1:
+        raise InputError(f"{what} holds {' and '.join(told)}, which differ; which is meant cannot be told")
+    return next(((key, value.strip()) for key, value in told.items()), ("", ""))
+
+
 def rows_of(text: str, what: str) -> list[list[str]]:
     """Cells of a text, by tabs, commas or blanks, whichever its first line has."""
     first = text.lstrip().partition("\n")[0]
+    if ";" in first and "\t" not in first:
+        raise InputError(
+            f"{what} separates its columns by semicolons, as spreadsheets do where numbers have decimal commas; save "
+            f"it with commas or tabs between columns, and decimal points"
+        )
     try:
         if "\t" in first or "," in first:
             rows = list(csv.reader(text.splitlines(), delimiter="\t" if "\t" in first else ","))
@@ -58,10 +76,11 @@ def numbers_of(rows: list[list[str]], what: str, names: list[str] | None = None)
     for i, row in enumerate(rows):
         for j, cell in enumerate(row):
             try:
-                matrix[i, j] = float(cell)
+                matrix[i, j] = number(cell)
             except ValueError:
                 where = f"row {names[i]}, column {names[j]}" if names else f"row {i}, column {j} (from 0)"
-                raise InputError(f"{what}: {cell[:40]!r} in {where}, is not a number") from None
+                hint = "; write decimal points" if re.fullmatch(r"-?\d+,\d+", cell) else ""
+                raise InputError(f"{what}: {cell[:40]!r} in {where}, is not a number{hint}") from None
     return matrix
 
 
@@ -70,10 +89,17 @@ def read_matrix(path: str | Path) -> np.ndarray:
     return numbers_of(rows_of(read_text(path), str(path)), str(path))
 
 
+def number(cell: str) -> float:
+    """The number in a cell; unlike Python, no ``1_0`` for 10."""
+    if "_" in cell:
+        raise ValueError(f"{cell!r} is not a number")
+    return float(cell)
+
+
 def is_number(cell: str) -> bool:
     """Whether a cell holds a number."""
     try:
-        float(cell)
+        number(cell)
     except ValueError:
         return False
     return True

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from fitting.data.arrays import existing, read_arrays
-from fitting.data.connectomes import LABELS
+from fitting.data.arrays import existing, read_arrays, text_of, texts
+from fitting.data.connectomes import HEMISPHERES, LABELS, hemispheres_in, hemispheres_of
 from fitting.data.labelled import fc_target
 from fitting.data.netcdf import read_dataset
 from fitting.data.tables import read_labelled_matrix
@@ -16,6 +16,9 @@ from fitting.errors import InputError
 
 #: Names under which people store a connectivity matrix.
 MATRIX = ("fc", "FC", "matrix")
+
+#: By how much rounding to 32 bits, or in text, may lift a correlation over 1.
+ROUNDING = 1e-6
 
 
 def read_fc(path: str | Path, *, atlas: str = "") -> xr.DataArray:
@@ -25,7 +28,8 @@ def read_fc(path: str | Path, *, atlas: str = "") -> xr.DataArray:
     ----------
     path : path
         ``.csv`` or ``.tsv`` with labels in the first row and column; ``.npz``, ``.mat`` or ``.h5`` with the arrays
-        ``fc`` (or ``matrix``) and ``labels``; ``.nc`` with one labelled square variable, or one called ``fc``.
+        ``fc`` (or ``matrix``) and ``labels``, and ``hemispheres`` and ``atlas`` if known; ``.nc`` with one labelled
+        square variable, or one called ``fc``.
     atlas : str
         See :func:`fitting.data.connectome`.
 
@@ -36,16 +40,21 @@ def read_fc(path: str | Path, *, atlas: str = "") -> xr.DataArray:
     Raises
     ------
     InputError
-        If the file is missing, cannot be read, or does not hold a labelled symmetric matrix.
+        If the file is missing, cannot be read, or does not hold a labelled symmetric matrix of correlations.
     """
     path = Path(path).expanduser()
     suffix = existing(path).suffix.lower()
+    sides: dict[str, list[str]] = {}
     if suffix in (".csv", ".tsv", ".txt"):
         matrix, labels = read_labelled_matrix(path)
     elif suffix in (".npz", ".mat", ".h5", ".hdf5"):
-        found, present = read_arrays(path, (*MATRIX, *LABELS))
+        found, present = read_arrays(path, (*MATRIX, *LABELS, *HEMISPHERES, "atlas"))
         matrix, named = (_one(found, present, names, path) for names in (MATRIX, LABELS))
-        labels = [str(label) for label in np.ravel(named)]
+        labels = texts(named, f"{path}: labels")
+        if any(name in found for name in HEMISPHERES):
+            told = _one(found, present, HEMISPHERES, path)
+            sides["hemispheres"] = hemispheres_of(told, f"{path}: hemispheres")
+        atlas = atlas or text_of(found, ("atlas",), str(path))
     elif suffix in (".nc", ".nc4"):
         dataset = read_dataset(path)
         square = [v for v in dataset.data_vars.values() if v.ndim == 2 and v.shape[0] == v.shape[1]]
@@ -56,13 +65,33 @@ def read_fc(path: str | Path, *, atlas: str = "") -> xr.DataArray:
             )
         if array.ndim != 2 or not all(dim in array.coords for dim in array.dims):
             raise InputError(f"{path}: the matrix has no labels; regions are matched by label")
-        labels, columns = (array[dim].values.astype(str).tolist() for dim in array.dims)
+        labels, columns = (texts(array[dim].values, f"{path}: {dim}") for dim in array.dims)
         if labels != columns:
             raise InputError(f"{path}: rows and columns must have the same labels in the same order")
         matrix, atlas = array.values, atlas or str(array.attrs.get("atlas", ""))
+        sides = hemispheres_in(dataset, array.dims, path)
     else:
         raise InputError(f"cannot read an FC matrix from {suffix or 'a file without extension'}; use .csv, .npz or .nc")
-    return fc_target(matrix, labels, provenance=path.name, atlas=atlas)
+    try:
+        made = fc_target(matrix, labels, provenance=path.name, atlas=atlas, **sides)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    _refuse_others(made, path)
+    return made
+
+
+def _refuse_others(fc: xr.DataArray, path: Path):
+    """Refuse what cannot be correlations: too large, or all the same."""
+    values, names = fc.values, fc["region"].values
+    row, column = np.unravel_index(np.abs(values).argmax(), values.shape)
+    if abs(values[row, column]) > 1 + ROUNDING:
+        raise InputError(
+            f"{path}: {names[row]}-{names[column]} is {values[row, column]:g}, which is no correlation; turn "
+            f"covariances into correlations, and Fisher's z back by tanh"
+        )
+    pairs = values[np.triu_indices(len(values), 1)]
+    if len(pairs) > 1 and np.ptp(pairs) == 0:
+        raise InputError(f"{path}: all pairs of regions have the value {pairs[0]:g}; nothing can be fitted to that")
 
 
 def _one(found: dict, present: list[str], names: tuple[str, ...], path: Path) -> np.ndarray:

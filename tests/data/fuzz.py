@@ -1,12 +1,16 @@
 """Damage files at random and read them: ``python tests/data/fuzz.py [seconds for each reader] [seed]``.
 
-A reader may understand a damaged file or refuse it in a sentence. Anything else ends the run with the file that did it:
-another exception, more than a minute, or the death of the process.
+Of a folder, or of a table with others beside it, one file is damaged at a time. A reader may understand a damaged file
+or refuse it in a sentence. Anything else ends the run with the file that did it: another exception, more than a minute,
+or the death of the process.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +24,16 @@ import numpy as np
 import scipy.io
 
 from fitting import InputError
-from fitting.data import connectome, fc_target, read_connectome, read_fc, read_recording, recording
+from fitting.data import (
+    connectome,
+    fc_target,
+    hcp_aal2,
+    kaggle_connectome,
+    read_connectome,
+    read_fc,
+    read_recording,
+    recording,
+)
 
 LABELS = ["INS.L", "INS.R", "CUN.L"]
 WEIGHTS = np.array([[0, 0.1, 0.2], [0.1, 0, 0.3], [0.2, 0.3, 0]])
@@ -29,8 +42,52 @@ SIGNALS = np.random.default_rng(0).standard_normal((40, 3))
 LONGEST = 60
 
 
-def good_files(folder: Path) -> dict[str, list[Path]]:
-    """Small valid files, by reader."""
+def mat73(path: Path, **values):
+    """As MATLAB 7.3 does it: columns first, cells as references to character codes."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, value in values.items():
+            file[name] = np.asarray(value).T
+        cells = file.create_dataset("labels", (1, 3), h5py.ref_dtype)
+        for i, label in enumerate(LABELS):
+            cells[0, i] = file.create_dataset(f"#refs#/{i}", data=np.array([[ord(c)] for c in label], np.uint16)).ref
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file".ljust(128))
+
+
+def bids_connectome(folder: Path):
+    """A data set in BIDS' layout for computational models."""
+    (folder / "net").mkdir(parents=True)
+    (folder / "coord").mkdir()
+    matrix = "\n".join("\t".join(map(str, row)) for row in 100 * WEIGHTS)
+    pointer = {"CoordsRows": ["../coord/x_labels.json"], "CoordsColumns": ["../coord/x_labels.json"]}
+    (folder / "net" / "x_weights.tsv").write_text(matrix)
+    (folder / "net" / "x_weights.json").write_text(json.dumps(pointer))
+    (folder / "net" / "x_distances.tsv").write_text(matrix)
+    (folder / "net" / "x_distances.json").write_text('{"Units": "mm"}')
+    labels = "\n".join(f"{i}\t{label}" for i, label in enumerate(LABELS))
+    (folder / "coord" / "x_labels.tsv").write_text(f"index\tname\n{labels}\n")
+
+
+def kaggle_cache(folder: Path):
+    """A kagglehub cache that holds the notebook's connectome."""
+    import braintools
+
+    base = folder / "datasets" / "oujago" / "hcp-gw-data-samples"
+    (base / "versions" / "1").mkdir(parents=True)
+    (base / "1.complete").touch()
+    own = hcp_aal2()
+    file = base / "versions" / "1" / "hcp-data-sample.msgpack"
+    braintools.file.msgpack_save(str(file), {"Cmat": own.weights.values, "Dmat": own.lengths.values}, verbose=False)
+
+
+def read_kaggle(folder: Path):
+    """The connectome in a kagglehub cache."""
+    os.environ["KAGGLEHUB_CACHE"] = str(folder)
+    return kaggle_connectome()
+
+
+def good_files(folder: Path) -> dict[str, list[tuple[Path, Path]]]:
+    """Small valid files, by reader: what is read, and the file of it that is damaged."""
     made = connectome(WEIGHTS, 100 * WEIGHTS, LABELS)
     fc = fc_target(WEIGHTS, LABELS)
     signals = recording(SIGNALS, 100.0, LABELS, bad=[(0.1, 0.2)])
@@ -70,10 +127,30 @@ def good_files(folder: Path) -> dict[str, list[Path]]:
     (names["fc"] / "g.csv").write_text(table)
     rows = [",".join(["time", *LABELS])] + [",".join(map(str, [i / 100, *row])) for i, row in enumerate(SIGNALS)]
     (names["recording"] / "g.csv").write_text("\n".join(rows))
-    return {kind: sorted(path.iterdir()) for kind, path in names.items()}
+    mat73(names["connectome"] / "h.mat", **parts)
+    mat73(names["fc"] / "h.mat", fc=WEIGHTS)
+    mat73(names["recording"] / "h.mat", signals=SIGNALS, fs=[[100.0]])
+    bids_connectome(names["connectome"] / "i")
+    kaggle_cache(folder / "kaggle" / "j")
+    found = {
+        kind: [(path, file) for path in sorted((folder / kind).iterdir()) for file in files_of(path)]
+        for kind in READERS
+    }
+    series = names["recording"] / "sub-1_task-rest_timeseries.tsv"
+    series.write_text("\n".join(["\t".join(LABELS)] + ["\t".join(map(str, row)) for row in SIGNALS]))
+    sidecar, events = series.with_suffix(".json"), series.with_name("sub-1_task-rest_events.tsv")
+    sidecar.write_text('{"SamplingFrequency": 100, "Units": "T"}')
+    events.write_text("onset\tduration\ttrial_type\n0.05\t0.1\tgo\n0.1\t0.1\tbad\n")
+    found["recording"] += [(series, file) for file in (series, sidecar, events)]
+    return found
 
 
-READERS = {"connectome": read_connectome, "fc": read_fc, "recording": read_recording}
+def files_of(path: Path) -> list[Path]:
+    """A file, or the files in a folder that are not empty."""
+    return sorted(f for f in path.rglob("*") if f.is_file() and f.stat().st_size) if path.is_dir() else [path]
+
+
+READERS = {"connectome": read_connectome, "fc": read_fc, "recording": read_recording, "kaggle": read_kaggle}
 
 
 def damage(data: bytes, others: list[bytes], random: random.Random) -> bytes:
@@ -101,36 +178,36 @@ def damage(data: bytes, others: list[bytes], random: random.Random) -> bytes:
     return bytes(out)
 
 
-def run(kind: str, seconds: float, seed: int, trace: Path):
-    """Read damaged files of one kind for so many seconds; the last one lies in ``trace``."""
+def run(kind: str, seconds: float, seed: int, folder: Path):
+    """Read damaged files of one kind for so many seconds; ``folder`` holds the last one, and its name."""
 
     def late(*_):
         raise TimeoutError(f"more than {LONGEST} s")
 
     signal.signal(signal.SIGALRM, late)
     chance = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        files = good_files(Path(folder))[kind]
-        contents = [file.read_bytes() for file in files]
-        for file in files:
-            READERS[kind](file)
-        counts = {"read": 0, "refused": 0}
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            which = chance.randrange(len(files))
-            path = trace.with_suffix(files[which].suffix)
-            path.write_bytes(damage(contents[which], contents, chance))
-            signal.alarm(LONGEST)
-            try:
-                READERS[kind](path)
-                counts["read"] += 1
-            except InputError as error:
-                counts["refused"] += 1
-                if len(str(error).splitlines()) != 1:
-                    raise ValueError(f"not one line: {error}") from None
-            finally:
-                signal.alarm(0)
-            path.unlink()
+    files = good_files(folder)[kind]
+    contents = [file.read_bytes() for _, file in files]
+    for path in dict(files):
+        READERS[kind](path)
+    counts = {"read": 0, "refused": 0}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        which = chance.randrange(len(files))
+        path, file = files[which]
+        (folder / "last").write_text(str(file))
+        file.write_bytes(damage(contents[which], contents, chance))
+        signal.alarm(LONGEST)
+        try:
+            READERS[kind](path)
+            counts["read"] += 1
+        except InputError as error:
+            counts["refused"] += 1
+            if len(str(error).splitlines()) != 1:
+                raise ValueError(f"not one line: {error}") from None
+        finally:
+            signal.alarm(0)
+        file.write_bytes(contents[which])
     print(f"{kind}: {counts['read']} damaged files read, {counts['refused']} refused", flush=True)
 
 
@@ -138,13 +215,14 @@ def main(seconds: float = 20.0, seed: int = 0) -> int:
     """All readers, each in a process of its own, so that its death is seen."""
     worst = 0
     for kind in READERS:
-        trace = Path(tempfile.mkdtemp(prefix="fuzz-")) / kind
-        done = subprocess.run([sys.executable, __file__, "--one", kind, str(seconds), str(seed), str(trace)])
+        folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+        done = subprocess.run([sys.executable, __file__, "--one", kind, str(seconds), str(seed), str(folder)])
         if done.returncode:
-            print(
-                f"{kind}: ended with {done.returncode}; the file is {[str(p) for p in trace.parent.iterdir()]}",
-                flush=True,
-            )
+            last = folder / "last"
+            which = last.read_text() if last.is_file() else f"one of the good ones in {folder}"
+            print(f"{kind}: ended with {done.returncode}; the file is {which}", flush=True)
+        else:
+            shutil.rmtree(folder)
         worst = max(worst, abs(done.returncode))
     return worst
 

@@ -65,6 +65,23 @@ def test_regions_that_aal2_cut_anew_are_not_those_of_aal():
     assert matched.sizes["region"] == 2
 
 
+def test_one_abbreviation_of_two_regions_means_its_own_atlas_s():
+    """``MFG`` is AAL's ``Frontal_Mid`` and AAL2's ``Frontal_Mid_2``, cut anew."""
+    matrix = 0.1 * (np.ones((3, 3)) - np.eye(3))
+    short = fc_target(matrix, ["SFGdor.L", "MFG.L", "INS.L"])
+    matched, _ = match(["Frontal_Sup_L", "Frontal_Mid_L"], short)
+    assert matched["region"].values.tolist() == ["Frontal_Sup_L", "Frontal_Mid_L"]
+    long = fc_target(matrix, ["Frontal_Sup_L", "Frontal_Mid_L", "Insula_L"])
+    assert match(["SFGdor.L", "MFG.L"], long)[0].sizes["region"] == 2
+    with pytest.raises(InputError, match=r"not in the data: MFG\.L"):
+        match(["INS.L", "MFG.L", "OFCmed.L"], short)
+    with pytest.raises(InputError, match=r"not in the data: MFG\.L"):
+        match(["INS.L", "MFG.L"], short, "AAL2")
+    with pytest.raises(InputError, match=r"not in the data: MFG\.L"):
+        match(["INS.L", "MFG.L"], short.assign_attrs(atlas="AAL"), "AAL2")
+    assert match(["INS.L", "MFG.L"], fc_target(matrix, ["INS.L", "MFG.L", "SFG.L"]))[0].sizes["region"] == 2
+
+
 def test_hemispheres_are_never_swapped():
     fc = fc_target([[0, 0.2], [0.2, 0]], ["Insula_L", "Cuneus_L"])
     with pytest.raises(InputError, match=r"not in the data: INS\.R"):

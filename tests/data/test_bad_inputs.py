@@ -3,6 +3,7 @@
 import json
 import re
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -10,9 +11,19 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 
 from fitting import InputError
-from fitting.data import connectome, fc_target, match, read_connectome, read_fc, read_recording, recording
+from fitting.data import (
+    connectome,
+    fc_target,
+    match,
+    read_connectome,
+    read_fc,
+    read_recording,
+    read_recordings,
+    recording,
+)
 
 LABELS = ["INS.L", "INS.R", "CUN.L"]
 FC = np.array([[0, 0.1, 0.2], [0.1, 0, 0.3], [0.2, 0.3, 0]])
@@ -172,6 +183,63 @@ def bids(**changes):
     return make
 
 
+def two_subjects(folder):
+    with h5py.File(folder / "x.h5", "w") as file:
+        for subject in ("sub01", "sub02"):
+            file[f"{subject}/fc"], file[f"{subject}/labels"] = FC, LABELS
+    return folder / "x.h5"
+
+
+def labels_elsewhere(folder):
+    with h5py.File(folder / "x.h5", "w") as file:
+        file["sub01/fc"], file["sub02/labels"] = FC, LABELS
+    return folder / "x.h5"
+
+
+def of_matlab(**values):
+    def make(folder):
+        scipy.io.savemat(folder / "x.mat", values)
+        return folder / "x.mat"
+
+    return make
+
+
+def doubled(folder):
+    """An NPZ file in which a name occurs twice, as zipfile allows."""
+    with warnings.catch_warnings(), zipfile.ZipFile(folder / "x.npz", "w") as out:
+        warnings.simplefilter("ignore")
+        for value in (FC, FC.T):
+            with out.open("fc.npy", "w") as file:
+                np.save(file, value)
+    return folder / "x.npz"
+
+
+def human(**more):
+    """An NPZ file of 20 regions in both hemispheres, its lengths in cm."""
+    names = [f"R{i}.{side}" for side in "LR" for i in range(10)]
+    return npz(weights=np.ones((20, 20)), lengths=np.full((20, 20), 15.0), labels=names, **more)
+
+
+def recordings(*names):
+    """A folder of the same recording under several names; events tables without a header where that is their name."""
+
+    def make(folder):
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith("events.tsv"):
+                (folder / name).write_text("onset\tduration\ttrial_type\n0.1\t0.1\tbad\n")
+            else:
+                np.savez(folder / name, signals=SIGNALS, fs=100.0, labels=LABELS)
+        return folder
+
+    return make
+
+
+def sidecar(**fields):
+    """A BIDS connectome whose weights have these fields beside them."""
+    return bids(net__a_weights_DOT_json=json.dumps(fields))
+
+
 TSV = "\t".join(LABELS) + "\n" + "\n".join("1\t2\t3" for _ in range(20))
 CENTRES = "INS.L 1 2 3\nINS.R 1 2 3\nCUN.L 1 2 3"
 MATRIX = "0 1 2\n1 0 3\n2 3 0"
@@ -278,8 +346,8 @@ BAD = {
     ),
     "hemispheres of another kind": (
         read_connectome,
-        archive(weights=MATRIX, tract_lengths=MATRIX, centres=CENTRES, hemispheres="left right left"),
-        "must hold 1 for right and 0 for left; got 'left'",
+        archive(weights=MATRIX, tract_lengths=MATRIX, centres=CENTRES, hemispheres="left right west"),
+        "must hold 1 for right and 0 for left, or L and R; got 'west'",
     ),
     "which of two": (read_fc, npz(fc=FC, matrix=FC, labels=LABELS), "which of them is meant cannot be told"),
     "sensors": (
@@ -327,6 +395,168 @@ BAD = {
         npz(signals=SIGNALS, fs=10.0, labels=LABELS, bad=[[2.0, 1.0]]),
         "must end after it begins; got 2 to 1 s",
     ),
+    # What could be mixed up
+    "two subjects in one HDF5 file": (
+        read_fc,
+        two_subjects,
+        "holds sub01/fc and sub02/fc; which is meant cannot be told",
+    ),
+    "labels in another group": (read_fc, labels_elsewhere, "sub01/fc and sub02/labels lie in different groups"),
+    "two pointed tables that differ": (
+        read_connectome,
+        bids(
+            net__a_weights_DOT_json=json.dumps(
+                {"CoordsRows": "../coord/a_labels", "CoordsColumns": "../coord/b_labels"}
+            ),
+            coord__b_labels_DOT_tsv="\n".join(LABELS[::-1]),
+        ),
+        "CoordsRows and CoordsColumns must name the same labels in the same order",
+    ),
+    "a pointer to nothing": (
+        read_connectome,
+        sidecar(CoordsRows="../coord/other_labels.json"),
+        "CoordsRows points to ../coord/other_labels.json, but there is no other_labels.tsv",
+    ),
+    "two tables of labels": (
+        read_connectome,
+        bids(coord__b_labels_DOT_tsv="\n".join(LABELS[::-1])),
+        "no CoordsRows beside it that tell which of a_labels.tsv, b_labels.tsv",
+    ),
+    "numbered labels": (
+        read_connectome,
+        bids(coord__a_labels_DOT_tsv="1\tINS.L\n2\tINS.R\n3\tCUN.L"),
+        "does not tell which column holds the labels",
+    ),
+    "a pointer that is a number": (
+        read_connectome,
+        sidecar(CoordsRows=5),
+        "CoordsRows must name files of labels; got 5",
+    ),
+    "a pointer to the root": (read_connectome, sidecar(CoordsRows="/"), "a_weights.json"),
+    "a pointer that is no path": (read_connectome, sidecar(CoordsRows="a\x00b"), "which is not a path"),
+    "an NPZ of two arrays of one name": (read_fc, doubled, "holds two arrays called fc"),
+    "hemispheres against labels": (
+        read_fc,
+        npz(fc=FC, labels=LABELS, hemispheres=["R", "L", "L"]),
+        "INS.L is said to lie in hemisphere 'R'",
+    ),
+    "hemispheres against labels of a recording": (
+        read_recording,
+        npz(signals=SIGNALS, fs=1.0, labels=LABELS, hemisphere=[True, False, False]),
+        "INS.L is said to lie in hemisphere 'R'",
+    ),
+    "hemispheres against The Virtual Brain's prefixes": (
+        read_connectome,
+        archive(
+            weights=MATRIX,
+            tract_lengths=MATRIX,
+            centres="lA1 1 2 3\nrA1 1 2 3\nlV1 1 2 3",
+            hemisphere="1 0 0",
+        ),
+        "lA1 is said to lie in hemisphere 'R'",
+    ),
+    "another atlas's labels": (
+        lambda p: read_fc(p, atlas="Desikan-Killiany"),
+        npz(fc=FC, labels=LABELS),
+        "are those of AAL, not of Desikan-Killiany",
+    ),
+    "a sibling atlas's labels": (
+        lambda p: read_fc(p, atlas="AAL2"),
+        npz(fc=FC, labels=["SFGdor.L", "MFG.L", "INS.L"]),
+        "are those of AAL, not of AAL2",
+    ),
+    "a series and another file": (
+        read_recordings,
+        recordings("sub-1_timeseries.npz", "sub-2.npz"),
+        "holds sub-1_timeseries.npz and sub-2.npz; whether all of them are recordings cannot be told",
+    ),
+    "two subjects in one path": (
+        read_recordings,
+        recordings("sub-1/sub-2_run-1.npz"),
+        "the path says both sub-1 and sub-2",
+    ),
+    "events of one of several runs": (
+        read_recordings,
+        recordings("sub-1_timeseries.npz", "sub-1_run-2_events.tsv"),
+        "is about run-2; whether sub-1_timeseries.npz is that recording cannot be told",
+    ),
+    # What is not meant by the numbers
+    "lengths in cm": (read_connectome, human(), "would be 15 mm; are the lengths in cm? Say so (data.length_units=cm"),
+    "a unit that is a number": (
+        read_connectome,
+        bids(net__a_distances_DOT_json='{"units": 5}'),
+        "a_distances.json: units must be a text; got 5",
+    ),
+    "two units": (
+        lambda p: read_connectome(p, units="m"),
+        npz(weights=FC, lengths=LENGTHS, labels=LABELS, units="cm"),
+        "x.npz: units is 'cm', not 'm'",
+    ),
+    "covariances": (
+        read_fc,
+        text("x.csv", rows(2 * FC * 10)),
+        "INS.R-CUN.L is 6, which is no correlation; turn covariances into correlations",
+    ),
+    "a constant matrix": (
+        read_fc,
+        npz(fc=np.full((3, 3), 0.5), labels=LABELS),
+        "all pairs of regions have the value 0.5",
+    ),
+    "small and skew": (read_fc, npz(fc=changed(1e-7 * FC, 0.0), labels=LABELS), "not symmetric"),
+    "a number of Python's": (read_fc, text("x.csv", rows(FC).replace("0.3", "1_0")), "'1_0' in row INS.R"),
+    "semicolons": (
+        read_fc,
+        text("x.csv", rows(FC).replace(",", ";").replace(".", ",")),
+        "separates its columns by semicolons, as spreadsheets do where numbers have decimal commas",
+    ),
+    "decimal commas": (
+        read_fc,
+        text("x.tsv", rows(FC).replace(",", "\t").replace("0.3", "0,3")),
+        "write decimal points",
+    ),
+    "a mask of another length": (
+        read_recording,
+        npz(signals=SIGNALS, fs=10.0, labels=LABELS, bad=np.zeros(49, bool)),
+        "one value per sample, true where it is bad; got bool of shape (49,) for 50 samples",
+    ),
+    "a rate with its unit": (
+        lambda p: read_recording(p, fs="100 Hz"),
+        npz(signals=SIGNALS, labels=LABELS),
+        "must be a number of Hz (data.fs=RATE); got '100 Hz'",
+    ),
+    "no sample": (
+        read_recording,
+        npz(signals=np.zeros((0, 3)), fs=1.0, labels=LABELS, bad=[[0, 1]]),
+        "the recording is empty: 0 samples of 3 signals",
+    ),
+    "no pair": (read_fc, npz(fc=np.zeros((0, 0)), labels=np.array([], str)), "the matrix is empty"),
+    "no region": (
+        read_connectome,
+        npz(weights=np.zeros((0, 0)), lengths=np.zeros((0, 0)), labels=np.array([], str)),
+        "the matrix is empty",
+    ),
+    # Arrays of MATLAB that are not plain
+    "a struct": (read_fc, of_matlab(fc={"z": FC}, labels=LABELS), "x.mat: fc is a struct or an object"),
+    "a sparse matrix": (
+        read_fc,
+        of_matlab(fc=scipy.sparse.csc_matrix(FC), labels=LABELS),
+        "x.mat: fc is a sparse matrix",
+    ),
+    "a nested cell": (
+        read_fc,
+        of_matlab(fc=FC, labels=np.array([np.array(["a"], object), "b", "c"], object)),
+        "x.mat: labels is a cell array that does not hold one text per cell",
+    ),
+    "labels in another encoding": (
+        read_fc,
+        npz(fc=FC, labels=np.array([b"\xe9", b"b", b"c"])),
+        "not a readable NPZ",
+    ),
+    "sensors beside other channels": (
+        read_recording,
+        npz(signals=SIGNALS, fs=1.0, labels=["MEG0121", "EOG061", "STI101"]),
+        "these are sensors, not regions (MEG0121, EOG061, STI101, ...)",
+    ),
     "unknown atlas": (lambda p: read_fc(p, atlas="Brodmann"), npz(fc=FC, labels=LABELS), "unknown atlas 'Brodmann'"),
 }
 
@@ -360,6 +590,15 @@ def test_there_are_at_least_forty():
             lambda: match(["INS.L", "CUN.R"], fc_target(FC, LABELS)),
             "not in the data: CUN.R. Unknown region labels in the data: INS.R, CUN.L",
         ),
+        (
+            lambda: match(["INS.R", "CUN.R"], fc_target(FC, LABELS, provenance="sub-1.npz")),
+            "sub-1.npz: 1 region(s) of the connectome are not in the data: CUN.R",
+        ),
+        (
+            lambda: match(["x1", "x2"], fc_target(FC, ["x1", "x2", "x3"], atlas="Desikan-Killiany"), "AAL2"),
+            "regions are those of AAL2, the data's those of Desikan-Killiany",
+        ),
+        (lambda: recording(np.zeros((3, 0)), 1.0, []), "3 samples of 0 signals"),
         (lambda: connectome(FC, LENGTHS, LABELS, centres=FC[:, :2]), "three per region; got shape (3, 2)"),
         (lambda: connectome(FC, LENGTHS, LABELS, hemispheres=["left", "R", "L"]), "must be 'L', 'R' or ''; got 'left'"),
         (lambda: connectome(FC, LENGTHS, LABELS, hemispheres=["L", "R"]), "2 hemispheres for 3 regions"),

