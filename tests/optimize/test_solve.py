@@ -135,7 +135,8 @@ def small():
         [Parameter("k", 0.8, 0.2, 6.0), Parameter("drive", 0.62, 0.1, 1.2), Parameter("sigma", 0.1, free=False)],
         network,
     )
-    return Problem(network, parameters, Objective().target(made, observation), observation, Objective(), 6000.0, 0.5)
+    objective = Objective(fc=1.0, spectrum=1.0)
+    return Problem(network, parameters, objective.target(made, observation), observation, objective, 6000.0, 0.5)
 
 
 def test_candidates_of_a_batch_are_those_alone(small):
