@@ -22,6 +22,7 @@ from fitting.response import (
     frequency_grid,
     linearize,
     orthogonalized_connectivity,
+    own_modes,
     rightmost_roots,
     steady_state,
     unstable_roots,
@@ -326,6 +327,30 @@ def test_fit_finds_the_parameters_behind_a_matrix(network):
     result = fit(problem, optax.adam(0.1), Settings(steps=150, patience=70, tolerance=0.0), key=jax.random.key(0))
     assert result.fitted["k"] == pytest.approx(1.2, rel=0.05)
     assert result.fitted["signal_speed"] == pytest.approx(4.0, rel=0.05)
+
+
+def test_a_region_that_oscillates_far_from_the_band_is_seen(directed):
+    """One fast region past its own bifurcation, at 40 Hz, where the band is 8 to 12 Hz: its growth is among the modes'."""
+    network = Network(*directed, drive=0.6, speed_bounds=(1.0, 20.0))
+    problem = ResponseProblem(
+        network,
+        Parameters([Parameter("k", 0.3, 0.1, 10.0, scale="log")], network),
+        Target(jnp.eye(6)),
+        Observation(low_pass=None, orthogonalize=False),
+        dt=0.1,
+    )
+    fast = jnp.where(jnp.arange(6) == 2, 0.25, 1.0)
+    rest = {"k": 0.05, "tau_E": 9.5 * fast, "tau_I": 14.25 * fast}
+    stable, unstable = ({**rest, "drive": 0.6 + extra * (fast < 1)} for extra in (0.0, 0.25))
+    for values, count in ((stable, 0), (unstable, 2)):
+        linear = linearize(network, values, dt=0.1)
+        assert unstable_roots(linear) == count
+        alone = np.linalg.eigvals(np.asarray(linear.local))
+        np.testing.assert_allclose(np.exp(np.asarray(own_modes(linear)) * 1e-4), 1 + 0.1 * alone.ravel(), rtol=1e-9)
+        growth = problem.respond(values)[1]
+        assert (float(growth.max()) > 0) == (count > 0)
+    fastest = own_modes(linearize(network, unstable, dt=0.1))
+    assert 30 < abs(float(fastest[jnp.argmax(fastest.real)].imag)) / (2 * np.pi) < 60
 
 
 @pytest.mark.parametrize(
