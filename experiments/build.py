@@ -282,7 +282,7 @@ def target_of(
         raise InputError(f"unknown data.held_out_by {by!r}; choose from {', '.join(HELD_OUT_BY)}")
     if not 0 <= share < 1:
         raise InputError(f"data.held_out is the share that a fit does not see, from 0 to less than 1; got {share}")
-    bands = plain(config.evaluation.bands) or {}
+    bands = plain(config.evaluation.bands)
     split = f"{100 * share:g} % of the {by}, seed {seed}" if share else ""
     if data.matrix is not None:
         if bands or (share and by not in ("pairs", "regions")):
@@ -301,9 +301,9 @@ def target_of(
     views = {}
     if unseen:
         views[f"held out ({split})"] = View(observation, objective.target(unseen, observation).fc)
-    for name, band in bands.items():
+    for band in bands:
         other = replace(observation, band=tuple(band))
-        views[f"{name} {band[0]:g}-{band[1]:g} Hz"] = View(other, objective.target(seen, other).fc)
+        views[f"{other.band[0]:g}-{other.band[1]:g} Hz"] = View(other, objective.target(seen, other).fc)
     return target, seen, views, split
 
 
