@@ -330,7 +330,7 @@ def test_fit_finds_the_parameters_behind_a_matrix(network):
 
 
 def test_a_region_that_oscillates_far_from_the_band_is_seen(directed):
-    """One fast region past its own bifurcation, at 40 Hz, where the band is 8 to 12 Hz: its growth is among the modes."""
+    """One fast region past its own bifurcation, at 40 Hz, where the band is 8 to 12 Hz, is among the modes."""
     network = Network(*directed, drive=0.6, speed_bounds=(1.0, 20.0))
     problem = ResponseProblem(
         network,
