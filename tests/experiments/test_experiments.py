@@ -148,14 +148,14 @@ def test_a_sweep_survives_a_job_that_fails(tmp_path):
 def test_a_killed_run_goes_on_to_the_same_bits(when, debug_run, tmp_path):
     """Killed by the system as soon as a file is there, in the search or in the descent, on all cores."""
     folder, _ = debug_run
-    killed = command("fit.py", "experiment=debug", f"hydra.run.dir={tmp_path}")
+    killed = command("fit.py", "experiment=debug", f"hydra.run.dir={tmp_path}", *SHORT)
     process = subprocess.Popen(killed, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (tmp_path / "checkpoints" / when).exists():
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "summary.json").exists()
-    done = run("fit.py", "experiment=debug", f"hydra.run.dir={tmp_path}", "resume=true")
+    done = run("fit.py", "experiment=debug", f"hydra.run.dir={tmp_path}", "resume=true", *SHORT)
     assert done.returncode == 0, done.stderr
     whole, resumed = (xr.open_dataset(f / "result.nc", engine="h5netcdf") for f in (folder, tmp_path))
     for name in ("search_loss", "history_loss", "history_parameter_k", "fresh_fc_correlation"):
@@ -171,6 +171,7 @@ def test_a_matrix_of_yours(meg_fc_path, tmp_path):
         "data=fc_matrix",
         f"data.path={meg_fc_path}",
         f"hydra.run.dir={tmp_path}",
+        *SHORT,
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -290,7 +291,7 @@ def test_readmes_example_runs(capsys, float32):
 def test_a_fit_by_linear_response(tmp_path):
     done = run(
         "fit.py", "experiment=debug", "solver=response", "data.held_out=0.3", f"hydra.run.dir={tmp_path}",
-        "evaluation.fresh_seeds=2", "evaluation.initial_seeds=1", "evaluation.surrogates=1",
+        "evaluation.fresh_seeds=2", "evaluation.initial_seeds=1", *SHORT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
