@@ -3,13 +3,25 @@
 import os
 from pathlib import Path
 
-# One thread per matrix product: several add in another order from run to run, and a resumed fit could not end with the
-# bits of one that was not interrupted. A setting of the user's is kept.
+# A simulation is many small operations: sharing each among threads costs more time than it saves. So every core is a
+# device with one thread, and candidates, seeds and connectomes are shared out among devices. One thread adds in the
+# same order in every run, without which a resumed fit could not end with the bits of one that was not interrupted.
+# Settings of the user's are kept.
+os.environ.setdefault("NPROC", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
-# XLA takes every core. Who shares cores among jobs, as joblib does, limits OpenMP's threads: that limit holds here too.
-if "OMP_NUM_THREADS" in os.environ:
-    os.environ.setdefault("NPROC", os.environ["OMP_NUM_THREADS"])
+import jax
+
+
+def cores() -> int:
+    """Cores that this process may use: fewer than the machine has where jobs share them, as joblib's do."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(allowed, int(limit)) if limit.isdigit() and int(limit) else allowed
+
+
+if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ["XLA_FLAGS"]:
+    jax.config.update("jax_num_cpu_devices", cores())
 
 # Launchers start jobs in processes of their own, which must find these scripts.
 here = str(Path(__file__).resolve().parent)

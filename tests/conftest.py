@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# As in experiments/environment.py: threads within an operation cost these small networks more than they save.
+os.environ.setdefault("NPROC", "1")
+
 # Shapes and types of public functions are checked at run time by jaxtyping and beartype.
 from jaxtyping import install_import_hook
 

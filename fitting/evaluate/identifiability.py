@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fitting.devices import over_devices, rounds_over_devices
 from fitting.optimize import Problem
 
 
@@ -129,32 +130,31 @@ def measure_surroundings(
     """Losses on a cross of displaced points, every displacement with the same noise seeds."""
     names = [p.name for p in problem.parameters.free if not p.per_region]
     count = len(names)
-    keys = jax.random.split(key, seeds)
-    evaluate = jax.jit(lambda point, key: problem.loss(point, key)[0])
+    unit = step * np.eye(count)
+    pairs = [(i, j) for i in range(count) for j in range(i)]
+    moves = np.array([np.zeros(count), *unit, *-unit, *(s * (unit[i] + unit[j]) for s in (1, -1) for i, j in pairs)])
     point = {name: jnp.asarray(value) for name, value in point.items()}
-    total = seeds * (1 + 2 * count + count * (count - 1))
-    done = 0
 
-    def losses(**moves):
-        nonlocal done
-        values = []
-        for k in keys:
-            values.append(float(evaluate(point | {name: point[name] + move for name, move in moves.items()}, k)))
-            done += 1
-            if on_evaluation:
-                on_evaluation(done, total)
-        return np.array(values)
+    def evaluate(displaced, point):
+        move, key = displaced
+        return problem.loss(point | {name: point[name] + move[i] for i, name in enumerate(names)}, key)[0]
 
-    middle = losses()
-    above = np.array([losses(**{name: step}) for name in names]).reshape(count, seeds)
-    below = np.array([losses(**{name: -step}) for name in names]).reshape(count, seeds)
+    every = over_devices(evaluate)
+    keys = jnp.tile(jax.random.split(key, seeds), len(moves))
+    moved = np.repeat(moves, seeds, axis=0).astype(jnp.result_type(float))
+    found: list[float] = []
+    for some in rounds_over_devices(len(moved)):
+        found.extend(every((moved[some], keys[some]), point))
+        if on_evaluation:
+            on_evaluation(len(found), len(moved))
+    losses = np.array(found, float).reshape(len(moves), seeds)
+    middle, above, below, corners = np.split(losses, np.cumsum([1, count, count]))
     curvature = np.empty((count, count, seeds))
     for i in range(count):
-        curvature[i, i] = (above[i] - 2 * middle + below[i]) / step**2
-        for j in range(i):
-            corners = losses(**{names[i]: step, names[j]: step}) + losses(**{names[i]: -step, names[j]: -step})
-            edges = above[i] + below[i] + above[j] + below[j]
-            curvature[i, j] = curvature[j, i] = (corners - edges + 2 * middle) / (2 * step**2)
+        curvature[i, i] = (above[i] - 2 * middle[0] + below[i]) / step**2
+    for (i, j), corner in zip(pairs, corners[: len(pairs)] + corners[len(pairs) :], strict=True):
+        edges = above[i] + below[i] + above[j] + below[j]
+        curvature[i, j] = curvature[j, i] = (corner - edges + 2 * middle[0]) / (2 * step**2)
     return Surroundings((above - below) / (2 * step), curvature, (above + below) / 2 - middle)
 
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from fitting.devices import over_devices, rounds_over_devices
 from fitting.errors import InputError
 from fitting.network import Network
 from fitting.optimize import Problem, ResponseProblem
@@ -46,15 +47,15 @@ def delay_nulls(
     values = {name: value for name, value in values.items() if name != "lengths"}
     for name, length in (("zero_delays", 0.0), ("one_delay", float(mean))):
         other = replace(network, lengths=np.where(connected, length, 0.0), length_bounds=None)
-        score = _scorer(replace(problem, network=other), duration)
+        score = _score(replace(problem, network=other), duration)
         keys = jax.random.split(key, 1 if isinstance(problem, ResponseProblem) else seeds)
-        found[name] = float(np.mean([score(values, k) for k in keys]))
+        found[name] = float(np.mean(over_devices(lambda k, v, score=score: score(v, k))(keys, values)))
     return found
 
 
-def _scorer(problem, duration=None):
+def _score(problem, duration=None):
     whole = replace(problem, target=problem.target._replace(pairs=None))
-    return jax.jit(lambda values, key: whole.evaluate(values, key, duration)[0].fc_correlation)
+    return lambda values, key: whole.evaluate(values, key, duration)[0].fc_correlation
 
 
 def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: int, bins: int = 10) -> list[xr.Dataset]:
@@ -223,11 +224,12 @@ def surrogate_test(
     # One network that has all their connections: one compiled program serves all.
     names = ("node", "coupling", "noise", "speed_bounds", "interpolation", "drive", "parameters", "largest_block")
     common = Network.of_subjects(weights, lengths, **{name: getattr(network, name) for name in names})
-    score = _scorer(replace(problem, network=common))
+    score = _score(replace(problem, network=common))
     values = {name: value for name, value in values.items() if name not in ("weights", "lengths")}
-    scores = []
-    for number, (w, d) in enumerate(zip(weights, lengths, strict=True)):
-        scores.append(float(score(values | {"weights": w, "lengths": d}, key)))
-        if on_surrogate and number:
-            on_surrogate(number, len(surrogates))
+    every = over_devices(lambda own, values, key: score(values | own, key))
+    scores: list[float] = []
+    for some in rounds_over_devices(len(weights)):
+        scores.extend(every({"weights": weights[some], "lengths": lengths[some]}, values, key).tolist())
+        if on_surrogate and len(scores) > 1:
+            on_surrogate(len(scores) - 1, len(surrogates))
     return SurrogateTest(scores[0], np.array(scores[1:]), p_value(scores[0], scores[1:]))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fitting.devices import over_devices, rounds_over_devices
 from fitting.objective import Target
 from fitting.optimize import Problem
 from fitting.signal import Observation, fc_correlation
@@ -104,8 +105,7 @@ def fresh_seeds(
     observation, held_out = problem.observation, problem.target.held_out
     whole, others = problem.target._replace(pairs=None), dict(views or {})
 
-    @jax.jit
-    def one(values, key):
+    def one(key, values):
         rates = problem.simulate(values, key, duration)
         terms, fc = problem.objective.compare(rates, problem.fs, observation, whole)
         seen = {}
@@ -114,25 +114,29 @@ def fresh_seeds(
             seen[name] = problem.objective.compare(rates, problem.fs, view.observation, other)[0].fc_correlation
         return terms, fc, observation.resample(observation.settled(rates, problem.fs), problem.fs), seen
 
-    scores, losses, matrices, unseen = [], [], [], []
+    scores: list[float] = []
+    losses: list[float] = []
+    matrices: list[np.ndarray] = []
+    unseen: list[float] = []
     viewed: dict[str, list[float]] = {name: [] for name in others}
-    for number, seed_key in enumerate(jax.random.split(key, seeds)):
-        terms, fc, signals, seen = one(dict(values), seed_key)
-        scores.append(float(terms.fc_correlation))
-        losses.append(float(terms.loss))
-        matrices.append(np.asarray(fc))
+    every, keys = over_devices(one), jax.random.split(key, seeds)
+    for some in rounds_over_devices(seeds):
+        terms, fcs, signals, seen = every(keys[some], dict(values))
+        scores.extend(terms.fc_correlation)
+        losses.extend(terms.loss)
+        matrices.extend(fcs)
         for name, score in seen.items():
-            viewed[name].append(float(score))
+            viewed[name].extend(score)
         if held_out is not None:
-            unseen.append(float(fc_correlation(fc, problem.target.fc, held_out)))
+            unseen.extend(float(fc_correlation(jnp.asarray(fc), problem.target.fc, held_out)) for fc in fcs)
         if on_seed:
-            on_seed(number + 1)
+            on_seed(len(scores))
     return SeedScores(
-        np.array(scores),
-        np.array(losses),
+        np.array(scores, float),
+        np.array(losses, float),
         np.mean(matrices, axis=0),
-        np.asarray(signals),
+        signals[-1],
         (duration or problem.duration) / 1000,
         np.array(unseen) if held_out is not None else None,
-        {name: np.array(values) for name, values in viewed.items()},
+        {name: np.array(values, float) for name, values in viewed.items()},
     )

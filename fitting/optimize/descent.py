@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fitting.devices import over_devices
 from fitting.errors import InputError
 from fitting.network import Network
 from fitting.optimize.checkpoint import Checkpoints
@@ -23,6 +24,9 @@ from fitting.optimize.response import ResponseProblem
 
 #: Least seconds between two checkpoints.
 SAVE_SECONDS = 1.0
+
+#: Noise seeds on which the candidates for the result are compared.
+CHECKS = 3
 
 
 @dataclass(frozen=True)
@@ -321,10 +325,11 @@ def _choose(problem: Problem | ResponseProblem, rows, last, start, settings: Set
     recent = [row["point"] for row in good[-settings.average :]] + [_plain(last)]
     average = {name: jnp.asarray(np.mean([point[name] for point in recent], axis=0)) for name in last}
     best = jax.tree.map(jnp.asarray, min(good, key=lambda row: row["loss"])["point"])
-    evaluate = jax.jit(lambda point, key: problem.loss(point, key)[0])
-    keys = jax.random.split(key, 3)
     candidates = {"average": average, "best step": best, "start": start}
-    scores = {name: np.mean([float(evaluate(point, k)) for k in keys]) for name, point in candidates.items()}
+    points = jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), CHECKS, axis=0), *candidates.values())
+    keys = jnp.tile(jax.random.split(key, CHECKS), len(candidates))
+    losses = over_devices(lambda one: problem.loss(*one)[0])((points, keys)).reshape(len(candidates), CHECKS)
+    scores = dict(zip(candidates, losses.mean(1), strict=True))
     chosen = min(candidates, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
     return chosen, candidates[chosen]
 

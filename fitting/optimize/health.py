@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from fitting.devices import over_devices
 from fitting.errors import InputError
 from fitting.optimize.problem import Problem
 
@@ -88,19 +89,15 @@ def gradient_health(
     single = replace(problem, seeds=1)
     keys = jax.random.split(key, seeds)
     flat, restore = ravel_pytree({name: jnp.asarray(value) for name, value in point.items()})
-    losses = jax.jit(lambda x: jax.lax.map(lambda k: single.loss(restore(x), k)[0], keys))
+    losses = over_devices(lambda k, x: single.loss(restore(x), k)[0])
     norm: dict[str, float] = {}
     forward_error = float("nan")
     tried = []
     for horizon in horizons:
         cut = replace(single, horizon=horizon)
         name = "whole" if horizon is None else f"{horizon:g} ms"
-        gradients = np.asarray(
-            jax.jit(lambda x, cut=cut: jax.lax.map(lambda k: jax.grad(lambda x: cut.loss(restore(x), k)[0])(x), keys))(
-                flat
-            ),
-            float,
-        )
+        slopes = over_devices(lambda k, x, cut=cut: jax.grad(lambda x: cut.loss(restore(x), k)[0])(x))
+        gradients = slopes(keys, flat).astype(float)
         mean = gradients.mean(0)
         norm[name] = float(np.linalg.norm(mean))
         if not np.isfinite(norm[name]) or norm[name] == 0:
@@ -114,7 +111,7 @@ def gradient_health(
             )(flat, jnp.asarray(downhill, flat.dtype))
             reverse = gradients[0] @ downhill
             forward_error = float(abs(along - reverse) / max(abs(reverse), 1e-30))
-        after, before = (np.asarray(losses(flat + s * step * downhill), float) for s in (1, -1))
+        after, before = (losses(keys, flat + s * step * downhill).astype(float) for s in (1, -1))
         measured = float((after - before).mean() / (2 * step))
         agreement = float(-norm[name] / measured) if measured else float("inf")
         # Each seed along the direction of the others: noise alone would point along a mean that it is part of.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from fitting.devices import over_devices
 from fitting.errors import InputError
 from fitting.optimize.descent import guarded_step
 from fitting.optimize.problem import Problem
@@ -69,14 +70,15 @@ def race(
         raise InputError(f"a race needs a start and a step; got {len(starts)} and {steps}")
     optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
 
-    every = jax.jit(jax.vmap(guarded_step(problem, optimizer), (0, 0, None)))
+    step = guarded_step(problem, optimizer)
+    every = over_devices(lambda start, key: step(*start, key), batch=len(starts))
     left = np.arange(len(starts))
     points = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(v) for v in x]), *map(dict, starts))
     memory = jax.vmap(optimizer.init)(points)
     losses: list[np.ndarray] = []
     while len(left) > 1:
         for _ in range(steps):
-            points, memory, terms, _, finite = every(points, memory, jax.random.fold_in(key, len(losses)))
+            points, memory, terms, _, finite = every((points, memory), jax.random.fold_in(key, len(losses)))
             row = np.full(len(starts), np.nan)
             row[left] = np.where(finite, terms.loss, np.nan)
             losses.append(row)
@@ -88,5 +90,5 @@ def race(
         better = np.sort(np.argsort(score, kind="stable")[: len(left) // 2])
         left = left[better]
         points, memory = jax.tree.map(lambda x: x[better], (points, memory))  # noqa: B023
-    point = {name: value[0] for name, value in points.items()}
+    point = {name: jnp.asarray(value[0]) for name, value in points.items()}
     return RaceResult(point, int(left[0]), np.array(losses).reshape(-1, len(starts)))

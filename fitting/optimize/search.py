@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fitting.devices import over_devices
 from fitting.errors import InputError
 from fitting.optimize.descent import Settings, fingerprint
 from fitting.optimize.problem import Problem
@@ -34,7 +35,7 @@ class SearchSettings:
     spread : float
         Standard deviation of the first population in the unconstrained space: 1.5 reaches over most of the bounds.
     batch : int
-        Candidates simulated side by side: more need more memory.
+        Candidates that each device simulates side by side: more need more memory.
     finalists : int
         Candidates that are evaluated again, on noise seeds of their own, and handed on.
     seeds : int
@@ -190,11 +191,8 @@ def evaluator(problem: Problem | ResponseProblem, point: Mapping[str, Any], name
         loss, terms = problem.loss(dict(point) | dict(zip(names, x, strict=True)), key)
         return jnp.stack([loss, terms.fc_correlation])
 
-    @jax.jit
-    def every(candidates, key):
-        return jax.lax.map(lambda x: one(x, key), candidates, batch_size=batch if batch > 1 else None)
-
-    return lambda candidates, key: np.asarray(every(jnp.asarray(candidates, jnp.result_type(float)), key), float).T
+    every = over_devices(one, batch)
+    return lambda candidates, key: every(np.asarray(candidates, jnp.result_type(float)), key).astype(float).T
 
 
 def _point(names, x) -> dict[str, Any]:

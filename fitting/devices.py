@@ -1,0 +1,89 @@
+"""Independent work on all devices at once: candidates, noise seeds, connectomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+
+def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., Any]:
+    """A compiled function of many elements that computes a function of one for each, on all devices.
+
+    Elements are shared out evenly. With several processes (``jax.distributed``), which must have as many devices each,
+    the devices of all take part; every process must make the same calls, and gets all results.
+
+    Parameters
+    ----------
+    function : callable
+        Of one element and of what is common to all; returns a tree of arrays.
+    batch : int
+        Elements that a device computes side by side: more are faster and need more memory.
+
+    Returns
+    -------
+    callable
+        Of a tree of arrays whose first axis is the elements, and of what is common; returns a tree of NumPy arrays
+        with that axis.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from fitting.devices import over_devices
+    >>> over_devices(lambda x, scale: scale * x.sum())(jnp.ones((3, 2)), 10.0).tolist()
+    [20.0, 20.0, 20.0]
+    """
+    mesh = Mesh(np.asarray(jax.local_devices()), ("element",))
+    split, whole = NamedSharding(mesh, P("element")), NamedSharding(mesh, P())
+
+    def of_one_device(size, elements, common):
+        return lax.map(lambda element: function(element, *common), elements, batch_size=size if size > 1 else None)
+
+    def of_all(size, elements, common):
+        share = jax.shard_map(
+            lambda elements, common: of_one_device(size, elements, common),
+            mesh=mesh,
+            in_specs=(P("element"), P()),
+            out_specs=P("element"),
+            check_vma=False,
+        )
+        return share(elements, common)
+
+    compiled = jax.jit(of_all, static_argnums=0)
+
+    def every(elements, *common):
+        count = len(jax.tree.leaves(elements)[0])
+        # Rounds of one size: a rest of another size would be compiled by itself.
+        rounds = math.ceil(count / (jax.device_count() * batch))
+        size = math.ceil(count / (jax.device_count() * rounds))
+        share = mesh.size * rounds * size
+        own = np.minimum(jax.process_index() * share + np.arange(share), count - 1)
+        placed = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x)[own], elements), split)
+        found = jax.tree.map(np.asarray, compiled(size, placed, jax.device_put(common, whole)))
+        if jax.process_count() > 1:
+            found = multihost_utils.process_allgather(found, tiled=True)
+        return jax.tree.map(lambda x: np.asarray(x)[:count], found)
+
+    return every
+
+
+def rounds_over_devices(count: int):
+    """Slices of so many elements that keep all devices busy, one after the other: for work that reports between them.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fitting.devices import rounds_over_devices
+    >>> [(s.start, s.stop) for s in rounds_over_devices(jax.device_count() + 1)][-1][1] == jax.device_count() + 1
+    True
+    """
+    for first in range(0, count, jax.device_count()):
+        yield slice(first, min(first + jax.device_count(), count))

@@ -1,0 +1,100 @@
+"""The same numbers on one device, on eight, and on those of two processes."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+#: Everything that is shared out among devices, on a small network. Arguments: file, [address, processes, number].
+SCRIPT = """
+import sys
+import jax
+jax.config.update("jax_enable_x64", True)
+if len(sys.argv) > 2:
+    jax.distributed.initialize(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+import numpy as np, optax
+import fitting.brain
+jax.config.update("jax_enable_x64", True)
+from fitting.data import hcp_aal2
+from fitting.evaluate import delay_nulls, fresh_seeds, identifiability, surrogate_connectomes, surrogate_test
+from fitting.network import Network
+from fitting.objective import Target
+from fitting.optimize import Parameter, Parameters, Problem, SearchSettings, gradient_health, race, search
+from fitting.signal import Observation
+
+whole = hcp_aal2()
+connectome = whole.isel(target=slice(5), source=slice(5))
+weights, lengths = connectome.weights.values, connectome.lengths.values
+network = Network(weights, lengths, drive=0.6, speed_bounds=(3.0, 20.0))
+declared = [Parameter("k", 2.0, 0.5, 8.0, scale="log"), Parameter("signal_speed", 6.0, 3.0, 20.0),
+            Parameter("sigma", 0.05, 0.01, 0.2)]
+target = Target(np.exp(-lengths / 60))
+observation = Observation(low_pass=None, orthogonalize=False, transient=1.0, trim=0.5)
+problem = Problem(network, Parameters(declared, network), target, observation, duration=4000.0, dt=1.0)
+values, start = {"k": 2.0, "signal_speed": 6.0, "sigma": 0.05}, problem.parameters.start()
+key = jax.random.key(0)
+found = {}
+searched = search(problem, SearchSettings(generations=2, population=5, batch=2, finalists=2, seeds=1), key=key)
+found["search"] = searched.history["loss"]
+found["candidates"] = [candidate.loss for candidate in searched.candidates]
+starts = [start, problem.parameters.point(values | {"k": 4.0}), problem.parameters.point(values | {"k": 1.0})]
+raced = race(problem, starts, optax.adam(0.1), key=key, steps=2)
+found["race"], found["winner"] = raced.losses, [raced.point[name] for name in sorted(raced.point)]
+fresh = fresh_seeds(problem, values, key, 3)
+found["fresh"], found["fc"], found["signals"] = fresh.fc_correlation, fresh.fc, fresh.signals
+health = gradient_health(problem, start, key, seeds=3, horizons=(None,))
+found["health"] = [health.norm["whole"], health.seeds]
+found["nulls"] = list(delay_nulls(problem, values, key, 2).values())
+rewired = surrogate_connectomes(connectome, "rewired", 2, 0)
+found["surrogates"] = surrogate_test(problem, values, rewired, key).surrogates
+found["judged"] = [j.interval or (0.0, 0.0) for j in identifiability(problem, start, key, 2).values()]
+found["devices"] = jax.device_count()
+np.savez(sys.argv[1], **{name: np.asarray(value, float) for name, value in found.items()})
+"""
+
+
+def compute(file, devices, *arguments):
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "NPROC": "1"}
+    command = [sys.executable, "-c", SCRIPT, str(file), *arguments]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*processes):
+    for process in processes:
+        error = process.communicate(timeout=600)[1]
+        assert process.returncode == 0, error
+
+
+@pytest.fixture(scope="module")
+def on_one(tmp_path_factory):
+    file = tmp_path_factory.mktemp("one") / "found.npz"
+    finish(compute(file, 1))
+    return dict(np.load(file))
+
+
+def assert_same(file, expected, devices):
+    """Equal to rounding in 64 bits, grown by the simulation and by four steps of Adam."""
+    found = dict(np.load(file))
+    assert found.pop("devices") == devices
+    assert set(found) == set(expected) - {"devices"}
+    for name, value in found.items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-8, atol=1e-10, err_msg=name)
+
+
+def test_eight_devices_give_the_numbers_of_one(on_one, tmp_path):
+    assert np.isfinite(on_one["search"]).all()
+    finish(compute(tmp_path / "eight.npz", 8))
+    assert_same(tmp_path / "eight.npz", on_one, 8)
+
+
+def test_two_processes_give_the_numbers_of_one(on_one, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    files = [tmp_path / f"{number}.npz" for number in range(2)]
+    finish(*(compute(file, 2, address, "2", str(number)) for number, file in enumerate(files)))
+    for file in files:
+        assert_same(file, on_one, 4)
