@@ -1,15 +1,7 @@
-"""Turn a Hydra config into the library's objects, and user errors into sentences."""
+"""Turn a Hydra config into the library's objects."""
 
 from __future__ import annotations
 
-import datetime
-import functools
-import json
-import math
-import shlex
-import subprocess
-import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +13,9 @@ import environment  # noqa: F401
 import hydra
 import jax
 import optax
+import schema  # noqa: F401
 import xarray as xr
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fitting import InputError
 from fitting.data import (
@@ -44,8 +34,15 @@ from fitting.data import (
 from fitting.evaluate import EvaluationSettings, View, orthogonalization_views
 from fitting.network import Network, simulated_recording
 from fitting.objective import Objective, Target
-from fitting.optimize import Parameter, Parameters, Problem, ResponseProblem, SearchSettings, Settings
-from fitting.report import versions
+from fitting.optimize import (
+    Parameter,
+    Parameters,
+    Problem,
+    ResponseProblem,
+    SearchSettings,
+    Settings,
+    check_simulation,
+)
 from fitting.signal import Observation
 from fitting.units import magnitude
 
@@ -54,15 +51,6 @@ SOLVERS = ("simulate", "response", "response_then_simulate")
 
 #: Of what a share may be held out from a fit.
 HELD_OUT_BY = ("pairs", "regions", "time", "runs", "subjects")
-
-#: Written when a run begins; ``run=FOLDER`` reads it.
-RUN_FILE = "run.json"
-
-#: Score of a job of a sweep that failed or diverged: the worst correlation there is.
-PENALTY = -1.0
-
-#: What a user can correct: printed as a sentence, without a traceback.
-SENTENCES = (InputError, OmegaConfBaseException)
 
 
 class Setup(NamedTuple):
@@ -83,51 +71,6 @@ class Setup(NamedTuple):
     recordings: list[xr.DataArray]
     views: dict[str, View]
     split: str
-
-
-def sentences(function):
-    """Print an :class:`InputError`, or what Ctrl-C leaves, as one sentence without a traceback; exit with 2, or 130.
-
-    A job of a sweep does not end the sweep: whatever goes wrong, it leaves a note and scores :data:`PENALTY`.
-    """
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        try:
-            score = function(*args, **kwargs)
-            diverged = isinstance(score, float) and not math.isfinite(score)
-            return PENALTY if diverged and in_sweep() else score
-        except (*SENTENCES, Exception) as error:
-            if in_sweep():
-                return note_failure(error)
-            if not isinstance(error, SENTENCES):
-                raise
-            print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            folder = HydraConfig.get().runtime.output_dir
-            print(
-                f"interrupted; the same command with resume=true hydra.run.dir={folder} goes on where this one was",
-                file=sys.stderr,
-            )
-            sys.exit(130)
-
-    return wrapper
-
-
-def in_sweep() -> bool:
-    """Whether this is one of many jobs."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def note_failure(error: Exception) -> float:
-    """Say why a job of a sweep failed, in its folder and on standard error; returns its score."""
-    note = str(error).splitlines()[0] if isinstance(error, SENTENCES) else "".join(traceback.format_exception(error))
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    summary = {"status": "failed", "note": note}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    print(f"error in {folder}, scored {PENALTY:g}: {note}", file=sys.stderr)
-    return PENALTY
 
 
 def plain(config) -> dict[str, Any]:
@@ -162,8 +105,12 @@ def connectome_of(config: DictConfig) -> xr.Dataset:
 def network_of(config: DictConfig, connectome: xr.Dataset) -> Network:
     """The network that a config describes."""
     settings = plain(config.network)
-    low, high = (magnitude(v, "m/s", "network.speed_bounds") for v in settings.pop("speed_bounds"))
-    return Network(connectome.weights.values, connectome.lengths.values, speed_bounds=(low, high), **settings)
+    bounds, delays = settings.pop("speed_bounds"), settings.pop("delays")
+    if len(bounds) != 2:
+        raise InputError(f"network.speed_bounds are two speeds, the lowest and the highest; got {bounds}")
+    low, high = (magnitude(v, "m/s", "network.speed_bounds") for v in bounds)
+    network = Network(connectome.weights.values, connectome.lengths.values, speed_bounds=(low, high), **settings)
+    return network.of_delays(delays)
 
 
 def parameters_of(config: DictConfig, network: Network) -> Parameters:
@@ -181,6 +128,28 @@ def objective_of(config: DictConfig) -> Objective:
     """The objective that a config describes."""
     settings = plain(config.objective)
     return Objective(**settings | {"spectrum_band": tuple(settings["spectrum_band"])})
+
+
+def simulation_of(config: DictConfig) -> dict[str, Any]:
+    """How simulations are made, in the library's units."""
+    settings = plain(config.simulation)
+    for name in ("duration", "dt", "horizon"):
+        if settings[name] is not None:
+            settings[name] = float(magnitude(settings[name], "ms", f"simulation.{name}"))
+    return settings
+
+
+def use_device(kind: str | None):
+    """Compute on devices of this kind, unless it is the one that JAX prefers anyway."""
+    if kind is None or kind == jax.default_backend():
+        return
+    try:
+        jax.config.update("jax_default_device", jax.local_devices(backend=kind)[0])
+    except RuntimeError:
+        raise InputError(
+            f"device={kind}: JAX sees none; it sees {', '.join(sorted({d.platform for d in jax.devices()}))}. "
+            "(NVIDIA GPUs need the extra cuda.)"
+        ) from None
 
 
 class Measured(NamedTuple):
@@ -205,6 +174,12 @@ def measured(
         truth: Mapping[str, Any] = plain(config.data.truth)
         units = {name: settings.get("unit", "1") for name, settings in plain(config.parameters).items()}
         true = {name: float(magnitude(v, units.get(name, "1"), f"data.truth.{name}")) for name, v in truth.items()}
+        if config.data.network:
+            # Another model than the one that is fitted, whose parameters mean something else.
+            others = {"network": plain(config.data.network)}
+            network, names = network_of(OmegaConf.merge(config, others), connectome), set(true)
+            for name in names:
+                network.check_name(name)
         recording = simulated_recording(
             network,
             true,
@@ -214,7 +189,7 @@ def measured(
             key=jax.random.key(config.data.seed),
             fs=observation.fs,
         )
-        return Measured([recording], None, [], true)
+        return Measured([recording], None, [], {} if config.data.network else true)
     known = str(connectome.attrs.get("atlas", ""))
     if source == "fc_matrix":
         matched, dropped = match(labels, read_fc(config.data.path, atlas=atlas), known)
@@ -230,41 +205,31 @@ def measured(
 
 
 def setup(config: DictConfig) -> Setup:
-    """Everything that a config describes, checked, before anything is compiled."""
+    """Everything that a config describes, all settings checked before anything is loaded or compiled."""
     if config.precision not in (32, 64):
         raise InputError(f"precision must be 32 or 64 bits; got {config.precision}")
+    if config.solver not in SOLVERS:
+        raise InputError(f"unknown solver {config.solver!r}; choose from {', '.join(SOLVERS)}")
     jax.config.update("jax_enable_x64", config.precision == 64)
+    use_device(config.device)
     keep_compiled(config.compilation_cache)
+    observation, objective = observation_of(config), objective_of(config)
+    simulation = simulation_of(config)
+    check_simulation(observation, **simulation)
+    for part in (settings_of, search_of, evaluation_of, optimizer_of):
+        part(config)
     connectome = connectome_of(config)
     network = network_of(config, connectome)
     parameters = parameters_of(config, network)
-    observation, objective = observation_of(config), objective_of(config)
     labels = connectome["target"].values.tolist()
-    simulation = config.simulation
-    dt = float(magnitude(simulation.dt, "ms", "simulation.dt"))
-    horizon = None if simulation.horizon is None else float(magnitude(simulation.horizon, "ms", "simulation.horizon"))
-    data = measured(config, network, connectome, observation, dt)
+    data = measured(config, network, connectome, observation, simulation["dt"])
     target, recordings, views, split = target_of(config, data, observation, objective)
-    problem = Problem(
-        network,
-        parameters,
-        target,
-        observation,
-        objective,
-        float(magnitude(simulation.duration, "ms", "simulation.duration")),
-        dt,
-        simulation.seeds,
-        simulation.adjoint,
-        horizon,
-        simulation.start,
-    )
+    problem = Problem(network, parameters, target, observation, objective, **simulation)
     response = None
-    if config.solver not in SOLVERS:
-        raise InputError(f"unknown solver {config.solver!r}; choose from {', '.join(SOLVERS)}")
     if config.solver != "simulate":
         settings = plain(config.response)
-        damping = float(magnitude(settings.pop("damping"), "1/s", "response.damping"))
-        response = ResponseProblem(network, parameters, target, observation, objective, dt, damping=damping, **settings)
+        settings["damping"] = float(magnitude(settings["damping"], "1/s", "response.damping"))
+        response = ResponseProblem(network, parameters, target, observation, objective, problem.dt, **settings)
     notes = left_out(data.recordings, observation)
     alone = isolated(connectome)
     if alone:
@@ -342,81 +307,6 @@ def evaluation_of(config: DictConfig) -> EvaluationSettings:
     duration = settings.pop("duration")
     duration = None if duration is None else float(magnitude(duration, "ms", "evaluation.duration"))
     return EvaluationSettings(duration=duration, **settings)
-
-
-def stored(config: DictConfig) -> DictConfig:
-    """The config of the run that ``run=FOLDER`` names, with what the command line changes; without one, as it is."""
-    if config.run is None:
-        return config
-    folder = Path(str(config.run)).expanduser()
-    file = folder / RUN_FILE
-    if not file.is_file():
-        raise InputError(f"run={folder}: there is no {RUN_FILE}, which every run of fit.py writes when it begins")
-    try:
-        found = OmegaConf.create(json.loads(file.read_text(encoding="utf-8"))["config"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is damaged: {error}") from None
-    for override in HydraConfig.get().overrides.task:
-        key = override.split("=")[0].lstrip("+~")
-        name = key.split("@")[0].replace("/", ".")
-        if name == "experiment":
-            raise InputError("run=FOLDER brings its own settings; experiment=... cannot change them as a whole")
-        if name != "run":
-            OmegaConf.update(found, name, OmegaConf.select(config, name), force_add=True)
-    found.run = None
-    return found
-
-
-def record_run(config: DictConfig, folder: Path):
-    """Write what is needed to repeat a run: its config, seeds and command line, versions and the state of the code."""
-    if (folder / RUN_FILE).exists():
-        if config.resume:
-            return
-        raise InputError(
-            f"{folder} already holds a fit; go on with resume=true, or name another folder with hydra.run.dir=FOLDER"
-        )
-    job = HydraConfig.get()
-    command = ["python", f"experiments/{job.job.name}.py", *map(shlex.quote, job.overrides.task)]
-    state = {
-        "command": " ".join(command),
-        "config": plain(config),
-        "versions": versions(),
-        "git": git_state(),
-        "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-    (folder / RUN_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-
-
-def resuming(config: DictConfig, folder: Path) -> bool:
-    """Whether a run goes on where one before it in the same folder was: with ``resume=auto``, if there was one."""
-    if config.resume not in (True, False, "auto"):
-        raise InputError(f"resume must be true, false or auto; got {config.resume!r}")
-    return (folder / "checkpoints").is_dir() if config.resume == "auto" else bool(config.resume)
-
-
-def finished(config: DictConfig, folder: Path) -> float | None:
-    """Score of the run in a folder, where ``resume=auto`` finds it finished: a sweep begun again does the rest only."""
-    file = folder / "summary.json"
-    if config.resume != "auto" or not file.is_file():
-        return None
-    summary = json.loads(file.read_text(encoding="utf-8"))
-    return summary["fc_correlation"]["fresh_seeds"]["mean"] if "fc_correlation" in summary else None
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit of this code and whether files differ from it; None outside a repository."""
-
-    def git(*words):
-        done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        return {
-            "commit": git("rev-parse", "HEAD"),
-            "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
-        }
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def optimizer_of(config: DictConfig):

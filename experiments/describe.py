@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import hydra
 import jax
 import numpy as np
-from build import connectome_of, measured, network_of, objective_of, observation_of, sentences
+from build import connectome_of, measured, network_of, objective_of, observation_of
+from command import run, sentences
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
@@ -44,4 +44,4 @@ def main(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -12,11 +11,12 @@ from typing import Any
 
 import hydra
 import jax
-from build import RUN_FILE, Setup, evaluation_of, record_run, sentences, setup, stored
-from hydra.core.hydra_config import HydraConfig
+from build import Setup, evaluation_of, setup
+from command import run, sentences
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from runs import RUN_FILE, begin
 
 from fitting import InputError
 from fitting.evaluate import evaluate
@@ -116,15 +116,16 @@ def main(config: DictConfig) -> float:
     began = time.perf_counter()
     if config.run is None:
         raise InputError("name the run to evaluate: run=FOLDER")
-    source, folder = Path(str(config.run)).expanduser(), Path(HydraConfig.get().runtime.output_dir)
-    config = stored(config)
-    record_run(config, folder)
+    source = Path(str(config.run)).expanduser()
+    config, folder, console, score = begin(config)
+    if score is not None:
+        return score
     made = setup(config)
     solved = made.response or made.problem
     result, earlier = read_result(source, solved.parameters)
     evaluation_key = jax.random.split(jax.random.key(config.seed))[1]
-    return evaluate_and_write(config, made, result, folder, Console(), evaluation_key, began, earlier=earlier)
+    return evaluate_and_write(config, made, result, folder, console, evaluation_key, began, earlier=earlier)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import hydra
 import jax
 import optax
-from build import finished, optimizer_of, record_run, resuming, search_of, sentences, settings_of, setup, stored
+from build import optimizer_of, search_of, settings_of, setup
+from command import run, sentences
 from evaluate import evaluate_and_write, progress
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
+from runs import begin, resuming
 
 from fitting.optimize import fit, solve
 
@@ -24,14 +22,9 @@ from fitting.optimize import fit, solve
 def main(config: DictConfig) -> float:
     """Fit, evaluate, and write everything into the run's folder; returns the score on fresh noise."""
     began = time.perf_counter()
-    console = Console()
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    config = stored(config)
-    score = finished(config, folder)
+    config, folder, console, score = begin(config)
     if score is not None:
-        console.print(f"Done before: {folder}", soft_wrap=True)
         return score
-    record_run(config, folder)
     resume = resuming(config, folder)
     made = setup(config)
     problem, response = made.problem, made.response
@@ -104,4 +97,4 @@ def main(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

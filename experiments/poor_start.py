@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 
 import hydra
 import jax
 import numpy as np
-from build import optimizer_of, plain, search_of, sentences, settings_of, setup
+from build import optimizer_of, plain, search_of, settings_of, setup
+from command import run, sentences
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
@@ -105,4 +105,4 @@ def main(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

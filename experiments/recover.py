@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import hydra
 import jax
 import numpy as np
-from build import optimizer_of, search_of, sentences, settings_of, setup
+from build import optimizer_of, search_of, settings_of, setup
+from command import run, sentences
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
@@ -126,4 +126,4 @@ def main(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -73,7 +73,7 @@ class DataSchema:
     duration: Quantity | None = None
     seed: int | None = None
     truth: dict[str, Any] = field(default_factory=dict)
-    network: dict[str, Any] | None = None
+    network: Any = None
     length_units: str = "mm"
     connectome_atlas: str = ""
     atlas: str = ""
@@ -125,11 +125,11 @@ class FiguresSchema:
     seconds: float = 10.0
 
 
-ParameterSchema: Any = settings_of(
-    Parameter, name=None, value=Any, lower=Quantity | None, upper=Quantity | None, prior=Quantity | None
-)
+# Quantities of a parameter may also be lists; the library says what is wrong with them. (OmegaConf 2.3 could not keep a
+# choice of types in a mapping of any length.)
+ParameterSchema: Any = settings_of(Parameter, name=None)
 ObservationSchema: Any = settings_of(Observation, orthogonalize=Choice)
-EvaluationSchema: Any = settings_of(EvaluationSettings, duration=Quantity | None, bands=list[list[float]])
+EvaluationSchema: Any = settings_of(EvaluationSettings, duration=Quantity | None, bands=list)
 ObjectiveSchema: Any = settings_of(Objective)
 SearchSchema: Any = settings_of(SearchSettings)
 FitSchema: Any = settings_of(Settings)
@@ -145,7 +145,7 @@ class Schema:
     resume: Choice = False
     precision: int = 32
     compilation_cache: str | None = None
-    distributed: bool = False
+    device: str | None = None
     solver: str = "simulate"
     data: DataSchema = field(default_factory=DataSchema)
     network: NetworkSchema = field(default_factory=NetworkSchema)

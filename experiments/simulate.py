@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from pathlib import Path
 
 import hydra
 import jax
 import numpy as np
 import xarray as xr
-from build import evaluation_of, finished, record_run, sentences, setup, stored
+from build import evaluation_of, setup
+from command import run, sentences
 from evaluate import progress
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
+from runs import begin
 
 from fitting.evaluate import fresh_seeds, structural_baselines
 from fitting.report import figures, signals, summarize_simulation
@@ -25,14 +23,10 @@ from fitting.report import figures, signals, summarize_simulation
 @sentences
 def main(config: DictConfig) -> float:
     """Simulate the parameters' values, write ``simulation.nc`` and figures; returns the mean FC correlation."""
-    folder, console = Path(HydraConfig.get().runtime.output_dir), Console()
-    config = stored(config)
-    score = finished(config, folder)
-    if score is not None:
-        console.print(f"Done before: {folder}", soft_wrap=True)
-        return score
-    record_run(config, folder)
     began = time.perf_counter()
+    config, folder, console, score = begin(config)
+    if score is not None:
+        return score
     made = setup(config)
     problem, settings = made.problem, evaluation_of(config)
     values = problem.parameters.values(problem.parameters.start())
@@ -74,4 +68,4 @@ def main(config: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

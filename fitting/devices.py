@@ -15,6 +15,22 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 
+def local_devices() -> list[jax.Device]:
+    """Devices of this process, of the kind that ``jax_default_device`` names where it does."""
+    chosen = jax.config.values["jax_default_device"]
+    return jax.local_devices(backend=getattr(chosen, "platform", chosen))
+
+
+def device_count() -> int:
+    """Devices of all processes."""
+    return len(local_devices()) * jax.process_count()
+
+
+def first_process() -> bool:
+    """Whether this process writes files: of several (``jax.distributed``), which share a folder, only one does."""
+    return jax.process_index() == 0
+
+
 def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., Any]:
     """A compiled function of many elements that computes a function of one for each, on all devices.
 
@@ -41,7 +57,7 @@ def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., 
     >>> over_devices(lambda x, scale: scale * x.sum())(jnp.ones((3, 2)), 10.0).tolist()
     [20.0, 20.0, 20.0]
     """
-    mesh = Mesh(np.asarray(jax.local_devices()), ("element",))
+    mesh = Mesh(np.asarray(local_devices()), ("element",))
     split, whole = NamedSharding(mesh, P("element")), NamedSharding(mesh, P())
 
     def of_one_device(size, elements, common):
@@ -62,8 +78,8 @@ def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., 
     def every(elements, *common):
         count = len(jax.tree.leaves(elements)[0])
         # Rounds of one size: a rest of another size would be compiled by itself.
-        rounds = math.ceil(count / (jax.device_count() * batch))
-        size = math.ceil(count / (jax.device_count() * rounds))
+        rounds = math.ceil(count / (device_count() * batch))
+        size = math.ceil(count / (device_count() * rounds))
         share = mesh.size * rounds * size
         own = np.minimum(jax.process_index() * share + np.arange(share), count - 1)
         placed = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x)[own], elements), split)
@@ -80,10 +96,9 @@ def rounds_over_devices(count: int):
 
     Examples
     --------
-    >>> import jax
-    >>> from fitting.devices import rounds_over_devices
-    >>> [(s.start, s.stop) for s in rounds_over_devices(jax.device_count() + 1)][-1][1] == jax.device_count() + 1
+    >>> from fitting.devices import device_count, rounds_over_devices
+    >>> [(s.start, s.stop) for s in rounds_over_devices(device_count() + 1)][-1][1] == device_count() + 1
     True
     """
-    for first in range(0, count, jax.device_count()):
-        yield slice(first, min(first + jax.device_count(), count))
+    for first in range(0, count, device_count()):
+        yield slice(first, min(first + device_count(), count))

@@ -69,7 +69,8 @@ class EvaluationSettings:
     def __post_init__(self):
         for name, value in vars(self).items():
             if value is not None and value < (1 if name == "fresh_seeds" else 0):
-                raise InputError(f"evaluation.{name} must not be {'zero or ' if name == 'fresh_seeds' else ''}negative")
+                zero = "zero or " if name == "fresh_seeds" else ""
+                raise InputError(f"evaluation.{name} must not be {zero}negative; got {value:g}")
 
 
 class Evaluation(NamedTuple):

@@ -40,14 +40,10 @@ def delay_nulls(
     dict
         ``zero_delays`` and ``one_delay``, over all pairs.
     """
-    network = problem.network
-    connected = network.weights != 0
-    mean = network.lengths[connected].mean() if connected.any() else 0.0
     found = {}
     values = {name: value for name, value in values.items() if name != "lengths"}
-    for name, length in (("zero_delays", 0.0), ("one_delay", float(mean))):
-        other = replace(network, lengths=np.where(connected, length, 0.0), length_bounds=None)
-        score = _score(replace(problem, network=other), duration)
+    for name, kind in (("zero_delays", "zero"), ("one_delay", "mean")):
+        score = _score(replace(problem, network=problem.network.of_delays(kind)), duration)
         keys = jax.random.split(key, 1 if isinstance(problem, ResponseProblem) else seeds)
         found[name] = float(np.mean(over_devices(lambda k, v, score=score: score(v, k))(keys, values)))
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from fitting.network.nodes import NODES
 
 ADJOINTS = ("block", "forward", "checkpoint")
 INTERPOLATIONS = ("linear", "nearest")
+DELAYS = ("measured", "mean", "zero")
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +157,34 @@ class Network:
         shortest = np.minimum(np.where(has, lengths, np.inf).min(0), mean)
         longest = np.maximum(np.where(has, lengths, 0.0).max(0), mean)
         return cls(weights.mean(0), mean, length_bounds=(shortest, longest), **settings)
+
+    def of_delays(self, kind: str) -> Network:
+        """The same network with other fibre lengths, and so delays.
+
+        Parameters
+        ----------
+        kind : str
+            ``"measured"``: this network. ``"mean"``: all connections have the mean length. ``"zero"``: no delays.
+
+        Returns
+        -------
+        Network
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fitting.network import Network
+        >>> network = Network(np.ones((2, 2)), np.array([[0.0, 10.0], [30.0, 0.0]]))
+        >>> network.of_delays("mean").lengths.tolist()
+        [[0.0, 20.0], [20.0, 0.0]]
+        """
+        if kind not in DELAYS:
+            raise InputError(f"unknown delays {kind!r}; choose from {', '.join(DELAYS)}")
+        if kind == "measured":
+            return self
+        connected = self.weights != 0
+        length = float(self.lengths[connected].mean()) if kind == "mean" and connected.any() else 0.0
+        return replace(self, lengths=np.where(connected, length, 0.0), length_bounds=None)
 
     @property
     def regions(self) -> int:

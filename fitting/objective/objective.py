@@ -190,6 +190,8 @@ class Objective:
         low, high = self.spectrum_band
         if not 0 <= low < high:
             raise InputError(f"spectrum_band {self.spectrum_band} Hz is empty")
+        if not self.spectrum_window > 0:
+            raise InputError(f"spectrum_window must be positive; got {self.spectrum_window:g} s")
 
     def spectra(self, signals: Float[Array, "time region"], fs: float) -> Float[Array, "frequency region"]:
         """Power spectral density over the frequencies that are compared."""

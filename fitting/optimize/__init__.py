@@ -3,7 +3,7 @@
 from fitting.optimize.descent import FitResult, Progress, Settings, fit
 from fitting.optimize.health import GradientHealth, gradient_health
 from fitting.optimize.parameters import Parameter, Parameters
-from fitting.optimize.problem import Problem
+from fitting.optimize.problem import Problem, check_simulation
 from fitting.optimize.race import RaceResult, race
 from fitting.optimize.response import ResponseProblem
 from fitting.optimize.search import Candidate, SearchResult, SearchSettings, search
@@ -24,6 +24,7 @@ __all__ = [
     "SearchSettings",
     "Settings",
     "Solution",
+    "check_simulation",
     "fit",
     "gradient_health",
     "race",

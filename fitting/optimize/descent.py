@@ -70,6 +70,11 @@ class Settings:
                 f"average ({self.average}) must be at least 1, patience ({self.patience}) 2, "
                 f"steps ({self.steps}) not negative"
             )
+        if self.max_bad_steps < 1 or self.most_seeds < 1 or not self.clip > 0 or not self.tolerance >= 0:
+            raise InputError(
+                f"max_bad_steps ({self.max_bad_steps}) and most_seeds ({self.most_seeds}) must be at least 1, clip "
+                f"({self.clip:g}) positive, tolerance ({self.tolerance:g}) not negative"
+            )
 
 
 class Progress(NamedTuple):

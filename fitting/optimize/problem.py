@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from fitting.errors import InputError
 from fitting.network import Network, simulate
-from fitting.network.simulate import steps_of
+from fitting.network.simulate import ADJOINTS, steps_of
 from fitting.objective import Objective, Target, Terms
 from fitting.optimize.parameters import Parameters
 from fitting.response import steady_state
@@ -20,6 +20,38 @@ from fitting.signal import Observation
 
 #: Where simulations may start.
 STARTS = ("node", "steady")
+
+
+def check_simulation(
+    observation: Observation,
+    duration: float,
+    dt: float,
+    seeds: int = 1,
+    adjoint: str = "block",
+    horizon: float | None = None,
+    start: str = "node",
+):
+    """Refuse simulations that cannot be observed, whatever their target is; see :class:`Problem`."""
+    steps_of(duration, dt)
+    if horizon is not None:
+        steps_of(horizon, dt)
+    if seeds < 1:
+        raise InputError(f"at least one noise seed is needed; got {seeds}")
+    for value, known, what in ((start, STARTS, "start"), (adjoint, ADJOINTS, "adjoint")):
+        if value not in known:
+            raise InputError(f"unknown {what} {value!r}; choose from {', '.join(known)}")
+    if observation.band[1] >= 500.0 / dt:
+        raise InputError(
+            f"steps of {dt:g} ms hold nothing above {500.0 / dt:g} Hz, but the band reaches "
+            f"{observation.band[1]:g} Hz. Lower simulation.dt"
+        )
+    kept = duration / 1000 - observation.transient
+    needed = 2 * observation.trim + 2
+    if kept < needed:
+        raise InputError(
+            f"a simulation of {duration / 1000:g} s leaves {kept:g} s after the transient of "
+            f"{observation.transient:g} s; at least {needed:g} s are needed. Raise simulation.duration"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,19 +92,8 @@ class Problem:
     start: str = "node"
 
     def __post_init__(self):
-        steps_of(self.duration, self.dt)
-        if self.seeds < 1:
-            raise InputError(f"at least one noise seed is needed; got {self.seeds}")
-        if self.start not in STARTS:
-            raise InputError(f"unknown start {self.start!r}; choose from {', '.join(STARTS)}")
+        check_simulation(self.observation, self.duration, self.dt, self.seeds, self.adjoint, self.horizon, self.start)
         self.target.check_regions(self.network.regions)
-        kept = self.duration / 1000 - self.observation.transient
-        needed = 2 * self.observation.trim + 2
-        if kept < needed:
-            raise InputError(
-                f"a simulation of {self.duration / 1000:g} s leaves {kept:g} s after the transient of "
-                f"{self.observation.transient:g} s; at least {needed:g} s are needed. Raise simulation.duration"
-            )
 
     @property
     def fs(self) -> float:

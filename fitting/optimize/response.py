@@ -78,6 +78,13 @@ class ResponseProblem:
     def __post_init__(self):
         if self.frequencies < 2:
             raise InputError(f"at least 2 frequencies are needed; got {self.frequencies}")
+        if not (np.isfinite(self.damping) and self.penalty >= 0 and self.spread >= 0):
+            raise InputError(
+                f"damping must be finite, penalty and spread not negative; got {self.damping:g} 1/s, "
+                f"{self.penalty:g} and {self.spread:g}"
+            )
+        if self.seconds is not None and not self.seconds > 0:
+            raise InputError(f"seconds must be positive; got {self.seconds:g}")
         self.target.check_regions(self.network.regions)
         if self.observation.log or self.observation.absolute or self.observation.envelope_fs is not None:
             raise InputError(

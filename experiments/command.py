@@ -1,0 +1,180 @@
+"""What every script's command line shares: errors as sentences, what was probably meant, a help page."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import math
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import environment  # noqa: F401
+
+# isort: split
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from schema import Schema
+
+from fitting import InputError
+
+#: Score of a job of a sweep that failed or diverged: the worst correlation there is.
+PENALTY = -1.0
+
+#: What a user can correct: printed as a sentence, without a traceback.
+SENTENCES = (InputError, OmegaConfBaseException)
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+def run(main: Callable[[], Any]):
+    """Run a script; what a user can correct ends with a sentence and exit code 2, anything else with its traceback."""
+    # Hydra's own way to print errors hides what is wrong with a setting, and how it was probably spelt.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def sentences(function):
+    """Print an :class:`InputError`, or what Ctrl-C leaves, as one sentence without a traceback; exit with 2, or 130.
+
+    A job of a sweep does not end the sweep: whatever goes wrong, it leaves a note and scores :data:`PENALTY`.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        try:
+            refuse_unknown(args[0])
+            score = function(*args, **kwargs)
+            diverged = isinstance(score, float) and not math.isfinite(score)
+            return PENALTY if diverged and in_sweep() else score
+        except (*SENTENCES, Exception) as error:
+            if in_sweep():
+                return note_failure(error)
+            if not isinstance(error, SENTENCES):
+                raise
+            print(f"error: {sentence(error)}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            folder = HydraConfig.get().runtime.output_dir
+            print(
+                f"interrupted; the same command with resume=true hydra.run.dir={folder} goes on where this one was",
+                file=sys.stderr,
+            )
+            sys.exit(130)
+
+    return wrapper
+
+
+def refuse_unknown(config: DictConfig):
+    """Refuse sections that nothing reads; Hydra lets ``+name=value`` add them."""
+    unknown = [str(name) for name in config if name not in Schema.__annotations__]
+    if unknown:
+        raise InputError(f"there is no setting {unknown[0]!r}{did_you_mean(unknown[0], settings())}")
+
+
+def in_sweep() -> bool:
+    """Whether this is one of many jobs."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def note_failure(error: Exception) -> float:
+    """Say why a job of a sweep failed, in its folder and on standard error; returns its score."""
+    note = sentence(error) if isinstance(error, SENTENCES) else "".join(traceback.format_exception(error))
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    summary = {"status": "failed", "note": note}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    print(f"error in {folder}, scored {PENALTY:g}: {note}", file=sys.stderr)
+    return PENALTY
+
+
+def sentence(error: BaseException) -> str:
+    """What is wrong with a command line or a config file, in one line."""
+    text = " ".join(str(error).split())
+    group = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    if group:
+        options = sorted(file.stem for file in (CONF / group[1]).glob("*.yaml"))
+        known = f" Choose from {', '.join(options)}" if options else ""
+        return f"there is no {group[1]}={group[2]}{did_you_mean(group[2], options) or '.'}{known}"
+    key = re.search(r"Could not override '([^']+)'", text)
+    if key:
+        return f"there is no setting {key[1]!r}{did_you_mean(key[1], settings())}"
+    cause = error.__cause__ or error
+    if isinstance(cause, OmegaConfBaseException):
+        first, *rest = str(cause).splitlines()
+        where = re.search(r"full_key: (\S+)", " ".join(rest))
+        unknown = re.fullmatch(r"Key '([^']+)' (?:not in|is not in) .*", first)
+        if unknown and where:
+            return f"there is no setting {where[1]!r}{did_you_mean(where[1], settings())}"
+        return f"{where[1]}: {first}" if where else first
+    return text
+
+
+def did_you_mean(name: str, names) -> str:
+    """``", did you mean ...?"``, or nothing where no name is near."""
+    names = list(dict.fromkeys(names))
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.8) or difflib.get_close_matches(name, names, n=1)
+    # A misspelt section hides what follows it, and a setting may be looked for in the wrong section.
+    last = name.rsplit(".", 1)[-1]
+    near = near or [n for n in names if n.rsplit(".", 1)[-1] == last][:3]
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def settings() -> list[str]:
+    """Names of all settings of the default config, sections and groups included."""
+    running = GlobalHydra.instance().hydra
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = OmegaConf.to_container(compose("config"))
+    finally:
+        GlobalHydra.instance().hydra = running
+    return [*_names(config, ""), *(folder.name for folder in CONF.iterdir() if folder.is_dir())]
+
+
+def _names(config: Any, above: str) -> Iterator[str]:
+    for key, value in config.items() if isinstance(config, dict) else ():
+        yield f"{above}{key}"
+        yield from _names(value, f"{above}{key}.")
+
+
+def _first_comment(file: Path) -> str:
+    """What a config says of itself: its first comment, up to the first line that is a command."""
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# @package"):
+            continue
+        if not line.startswith("# ") or line.startswith("#   "):
+            break
+        lines.append(line[2:])
+    return " ".join(lines)
+
+
+def _experiments() -> str:
+    """The experiments, each with what it says of itself, for the help page."""
+    return "\n".join(
+        f"  {file.stem:<20} {_first_comment(file)}" for file in sorted((CONF / "experiment").glob("*.yaml"))
+    )
+
+
+def _groups() -> str:
+    """The choices of every group, for the help page."""
+    options = {f.name: sorted(option.stem for option in f.glob("*.yaml")) for f in sorted(CONF.iterdir()) if f.is_dir()}
+    return "\n".join(f"  {n:<20} {', '.join(o)}" for n, o in options.items() if n not in ("experiment", "hydra"))
+
+
+OmegaConf.register_new_resolver("fitting_experiments", _experiments, replace=True)
+OmegaConf.register_new_resolver("fitting_groups", _groups, replace=True)

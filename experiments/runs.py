@@ -1,0 +1,123 @@
+"""Runs and their folders: what is recorded of one, and how it is repeated or goes on."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import environment  # noqa: F401
+
+# isort: split
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from fitting import InputError
+from fitting.devices import first_process
+from fitting.report import versions
+
+#: Written when a run begins; ``run=FOLDER`` reads it.
+RUN_FILE = "run.json"
+
+
+class Begun(NamedTuple):
+    """A run that has begun: its whole config, folder and console, and its score if it was finished before."""
+
+    config: DictConfig
+    folder: Path
+    console: Console
+    score: float | None
+
+
+def begin(config: DictConfig) -> Begun:
+    """Begin the run that a command line describes, or names by ``run=FOLDER``, in Hydra's folder.
+
+    Of several processes (``jax.distributed``), the first one writes and prints.
+    """
+    folder, console = Path(HydraConfig.get().runtime.output_dir), Console(quiet=not first_process())
+    config = stored(config)
+    score = finished(config, folder)
+    if score is not None:
+        console.print(f"Done before: {folder}", soft_wrap=True)
+    elif first_process():
+        record_run(config, folder)
+    return Begun(config, folder, console, score)
+
+
+def stored(config: DictConfig) -> DictConfig:
+    """The config of the run that ``run=FOLDER`` names, with what the command line changes; without one, as it is."""
+    if config.run is None:
+        return config
+    folder = Path(str(config.run)).expanduser()
+    file = folder / RUN_FILE
+    if not file.is_file():
+        raise InputError(f"run={folder}: there is no {RUN_FILE}, which every run of fit.py writes when it begins")
+    try:
+        found = OmegaConf.create(json.loads(file.read_text(encoding="utf-8"))["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is damaged: {error}") from None
+    for override in HydraConfig.get().overrides.task:
+        key = override.split("=")[0].lstrip("+~")
+        name = key.split("@")[0].replace("/", ".")
+        if name == "experiment":
+            raise InputError("run=FOLDER brings its own settings; experiment=... cannot change them as a whole")
+        if name != "run":
+            OmegaConf.update(found, name, OmegaConf.select(config, name), force_add=True)
+    found.run = None
+    return found
+
+
+def record_run(config: DictConfig, folder: Path):
+    """Write what is needed to repeat a run: its config, seeds and command line, versions and the state of the code."""
+    if (folder / RUN_FILE).exists():
+        if config.resume:
+            return
+        raise InputError(
+            f"{folder} already holds a fit; go on with resume=true, or name another folder with hydra.run.dir=FOLDER"
+        )
+    job = HydraConfig.get()
+    command = ["python", f"experiments/{job.job.name}.py", *map(shlex.quote, job.overrides.task)]
+    state = {
+        "command": " ".join(command),
+        "config": OmegaConf.to_container(config, resolve=True),
+        "versions": versions(),
+        "git": git_state(),
+        "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    (folder / RUN_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+
+
+def resuming(config: DictConfig, folder: Path) -> bool:
+    """Whether a run goes on where one before it in the same folder was: with ``resume=auto``, if there was one."""
+    if config.resume not in (True, False, "auto"):
+        raise InputError(f"resume must be true, false or auto; got {config.resume!r}")
+    return (folder / "checkpoints").is_dir() if config.resume == "auto" else bool(config.resume)
+
+
+def finished(config: DictConfig, folder: Path) -> float | None:
+    """Score of the run in a folder, where ``resume=auto`` finds it finished: a sweep begun again does the rest only."""
+    file = folder / "summary.json"
+    if config.resume != "auto" or not file.is_file():
+        return None
+    summary = json.loads(file.read_text(encoding="utf-8"))
+    return summary["fc_correlation"]["fresh_seeds"]["mean"] if "fc_correlation" in summary else None
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of this code and whether files differ from it; None outside a repository."""
+
+    def git(*words):
+        done = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.CalledProcessError):
+        return None
