@@ -13,9 +13,9 @@ import environment  # noqa: F401
 import hydra
 import jax
 import optax
-import schema  # noqa: F401
 import xarray as xr
 from omegaconf import DictConfig, OmegaConf
+from schema import NetworkSchema
 
 from fitting import InputError
 from fitting.data import (
@@ -41,6 +41,7 @@ from fitting.optimize import (
     ResponseProblem,
     SearchSettings,
     Settings,
+    check_response,
     check_simulation,
 )
 from fitting.signal import Observation
@@ -139,6 +140,12 @@ def simulation_of(config: DictConfig) -> dict[str, Any]:
     return settings
 
 
+def response_of(config: DictConfig) -> dict[str, Any]:
+    """How linear response is computed, in the library's units."""
+    settings = plain(config.response)
+    return settings | {"damping": float(magnitude(settings["damping"], "1/s", "response.damping"))}
+
+
 def use_device(kind: str | None):
     """Compute on devices of this kind, unless it is the one that JAX prefers anyway."""
     if kind is None or kind == jax.default_backend():
@@ -175,11 +182,10 @@ def measured(
         units = {name: settings.get("unit", "1") for name, settings in plain(config.parameters).items()}
         true = {name: float(magnitude(v, units.get(name, "1"), f"data.truth.{name}")) for name, v in truth.items()}
         if config.data.network:
-            # Another model than the one that is fitted, whose parameters mean something else.
-            others = {"network": plain(config.data.network)}
-            network, names = network_of(OmegaConf.merge(config, others), connectome), set(true)
-            for name in names:
-                network.check_name(name)
+            # Another model than the one that is fitted; its parameters mean something else.
+            network = network_of(
+                OmegaConf.create({"network": OmegaConf.merge(NetworkSchema, config.data.network)}), connectome
+            )
         recording = simulated_recording(
             network,
             true,
@@ -216,6 +222,9 @@ def setup(config: DictConfig) -> Setup:
     observation, objective = observation_of(config), objective_of(config)
     simulation = simulation_of(config)
     check_simulation(observation, **simulation)
+    responding = response_of(config)
+    if config.solver != "simulate":
+        check_response(observation, **responding)
     for part in (settings_of, search_of, evaluation_of, optimizer_of):
         part(config)
     connectome = connectome_of(config)
@@ -227,9 +236,7 @@ def setup(config: DictConfig) -> Setup:
     problem = Problem(network, parameters, target, observation, objective, **simulation)
     response = None
     if config.solver != "simulate":
-        settings = plain(config.response)
-        settings["damping"] = float(magnitude(settings["damping"], "1/s", "response.damping"))
-        response = ResponseProblem(network, parameters, target, observation, objective, problem.dt, **settings)
+        response = ResponseProblem(network, parameters, target, observation, objective, problem.dt, **responding)
     notes = left_out(data.recordings, observation)
     alone = isolated(connectome)
     if alone:

@@ -112,15 +112,18 @@ def sentence(error: BaseException) -> str:
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
         return f"there is no setting {key[1]!r}{did_you_mean(key[1], settings())}"
-    cause = error.__cause__ or error
-    if isinstance(cause, OmegaConfBaseException):
-        first, *rest = str(cause).splitlines()
-        where = re.search(r"full_key: (\S+)", " ".join(rest))
-        unknown = re.fullmatch(r"Key '([^']+)' (?:not in|is not in) .*", first)
-        if unknown and where:
-            return f"there is no setting {where[1]!r}{did_you_mean(where[1], settings())}"
-        return f"{where[1]}: {first}" if where else first
-    return text
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return text
+    # OmegaConf adds lines such as "full_key: fit.steps" to what is wrong; Hydra may put a file's name before it.
+    details = " ".join(str(error.__cause__ or error).split())
+    said, where = re.split(r" full_key: ", details, maxsplit=1)[0], re.search(r"full_key: (\S+)", details)
+    file = re.match(r"In '([^']+)': \w+ raised while composing config: (.*)", said)
+    said = file[2] if file else said
+    if where and re.match(r"Key '[^']+' (is )?not in ", said):
+        said = f"there is no setting {where[1]!r}{did_you_mean(where[1], settings())}"
+    elif where:
+        said = f"{where[1]}: {said}"
+    return f"in {file[1]}: {said}" if file else said
 
 
 def did_you_mean(name: str, names) -> str:

@@ -1,5 +1,6 @@
 """What must be set before JAX computes for the first time, which some packages do when they are imported."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def cores() -> int:
 
 
 if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ["XLA_FLAGS"]:
-    jax.config.update("jax_num_cpu_devices", cores())
+    # Where JAX has computed before, as in a notebook that imports these modules, its devices stay as they are.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", cores())
 
 # Launchers start jobs in processes of their own, which must find these scripts.
 here = str(Path(__file__).resolve().parent)

@@ -69,7 +69,7 @@ class DataSchema:
 
     source: str = MISSING
     connectome: str = MISSING
-    path: str | None = None
+    path: str = MISSING
     duration: Quantity | None = None
     seed: int | None = None
     truth: dict[str, Any] = field(default_factory=dict)

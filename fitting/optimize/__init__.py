@@ -5,7 +5,7 @@ from fitting.optimize.health import GradientHealth, gradient_health
 from fitting.optimize.parameters import Parameter, Parameters
 from fitting.optimize.problem import Problem, check_simulation
 from fitting.optimize.race import RaceResult, race
-from fitting.optimize.response import ResponseProblem
+from fitting.optimize.response import ResponseProblem, check_response
 from fitting.optimize.search import Candidate, SearchResult, SearchSettings, search
 from fitting.optimize.strategy import Report, Solution, solve
 
@@ -24,6 +24,7 @@ __all__ = [
     "SearchSettings",
     "Settings",
     "Solution",
+    "check_response",
     "check_simulation",
     "fit",
     "gradient_health",

@@ -30,6 +30,30 @@ from fitting.response.stability import FAR
 from fitting.signal import Observation, fc_correlation, low_pass, upper_pairs
 
 
+def check_response(
+    observation: Observation,
+    frequencies: int = 17,
+    damping: float = 8.0,
+    penalty: float = 0.1,
+    spread: float = 0.0,
+    seconds: float | None = None,
+):
+    """Refuse settings of a linear response, whatever its target is; see :class:`ResponseProblem`."""
+    if frequencies < 2:
+        raise InputError(f"at least 2 frequencies are needed; got {frequencies}")
+    if not (np.isfinite(damping) and penalty >= 0 and spread >= 0):
+        raise InputError(
+            f"damping must be finite, penalty and spread not negative; got {damping:g} 1/s, {penalty:g} and {spread:g}"
+        )
+    if seconds is not None and not seconds > 0:
+        raise InputError(f"seconds must be positive; got {seconds:g}")
+    if observation.log or observation.absolute or observation.envelope_fs is not None:
+        raise InputError(
+            "linear response knows neither log envelopes, absolute correlations nor resampled envelopes; "
+            "use solver=simulate"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class ResponseProblem:
     """What is fitted to what, with the network's linear response in the place of simulations.
@@ -76,21 +100,8 @@ class ResponseProblem:
     start = "steady"
 
     def __post_init__(self):
-        if self.frequencies < 2:
-            raise InputError(f"at least 2 frequencies are needed; got {self.frequencies}")
-        if not (np.isfinite(self.damping) and self.penalty >= 0 and self.spread >= 0):
-            raise InputError(
-                f"damping must be finite, penalty and spread not negative; got {self.damping:g} 1/s, "
-                f"{self.penalty:g} and {self.spread:g}"
-            )
-        if self.seconds is not None and not self.seconds > 0:
-            raise InputError(f"seconds must be positive; got {self.seconds:g}")
+        check_response(self.observation, self.frequencies, self.damping, self.penalty, self.spread, self.seconds)
         self.target.check_regions(self.network.regions)
-        if self.observation.log or self.observation.absolute or self.observation.envelope_fs is not None:
-            raise InputError(
-                "linear response knows neither log envelopes, absolute correlations nor resampled envelopes; "
-                "use solver=simulate"
-            )
 
     @property
     def settings(self) -> list[float | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,6 @@ from fitting.errors import InputError
 
 #: Written when a run begins, and when it has ended.
 BEGUN, ENDED = "run.json", "summary.json"
-
-#: Columns for settings in a terminal's table.
-MOST_SETTINGS = 4
 
 
 def find_runs(places: Sequence[Path]) -> list[Path]:
@@ -115,26 +114,59 @@ def _scores(summary: Mapping[str, Any]) -> dict[str, Any]:
     return row | fitted
 
 
-def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows of :func:`read_runs` for the terminal, the best run first."""
-    table = Table(title="Runs", title_justify="left")
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    shown = [name for name in columns if any(row.get(name) is not None for row in rows)]
-    settings = [name for name in shown if "." in name]
-    if len(settings) > MOST_SETTINGS:
-        table.caption = f"{len(settings)} settings differ; the CSV file has all"
-        shown = [name for name in shown if name not in settings[MOST_SETTINGS:]]
-    for name in shown:
-        table.add_column(name.split(".")[-1] if name in settings else name, overflow="fold")
-    for row in sorted(rows, key=lambda row: -2.0 if row["r"] is None else row["r"], reverse=True):
-        table.add_row(*(_text(row.get(name)) for name in shown))
+def comparison_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> Table:
+    """The rows of :func:`read_runs` for the terminal, the best run first.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+    width : int, optional
+        Characters of a line; those of the terminal unless given. What does not fit is left to the CSV file.
+
+    Returns
+    -------
+    rich.table.Table
+    """
+    table = Table(title="Runs", title_justify="left", caption_justify="left")
+    ordered = sorted(rows, key=lambda row: -2.0 if row["r"] is None else row["r"], reverse=True)
+    above = os.path.commonpath([Path(row["run"]).parent for row in rows]) if rows else ""
+    columns: dict[str, list[str]] = {"run": [os.path.relpath(row["run"], above) for row in ordered]}
+    columns["r"] = [_text(row["r"]) + (f" ± {row['sd']:.3f}" if row.get("sd") is not None else "") for row in ordered]
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("run", "r", "sd", "note"))
+    settings = [name for name in names if "." in name]
+    # Of many settings, those that are words say most about a run.
+    words = [name for name in settings if len(settings) <= 4 or any(isinstance(row.get(name), str) for row in rows)]
+    results = [name for name in names if name not in settings]
+    left_out = []
+    used = sum(_width(title, texts) for title, texts in columns.items())
+    for name in [*words, "status", "held_out", *results, *(name for name in settings if name not in words)]:
+        title, texts = name.split(".")[-1], [_text(row.get(name)) for row in ordered]
+        if name not in names or title in columns or set(texts) == {"-"}:
+            continue
+        if used + _width(title, texts) > (width or shutil.get_terminal_size().columns) - 1:
+            left_out.append(title)
+            continue
+        columns[title] = texts
+        used += _width(title, texts)
+    for title in columns:
+        table.add_column(title, overflow="fold")
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
+    notes = [f"{name}: {row['note']}" for name, row in zip(columns["run"], ordered, strict=True) if row.get("note")]
+    rest = [f"In the CSV file besides: {', '.join(left_out)}."] if left_out else []
+    table.caption = "\n".join(rest + notes) or None
     return table
+
+
+def _width(title: str, texts: Sequence[str]) -> int:
+    """Characters that a column takes, its frame included."""
+    return max(len(title), *map(len, texts)) + 3
 
 
 def _text(value) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path):

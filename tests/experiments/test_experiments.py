@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 
 from fitting.data import aal2
+from fitting.data import hcp_aal2 as embedded
 
 # The scripts are tested as a user runs them, without the run-time checks of types.
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -199,12 +199,23 @@ def bad(tmp_path):
     yield ["simulation.duration=1 s"], "Raise simulation.duration"
     yield ["network.node=wilson"], "choose from"
     yield ["precision=16"], "32 or 64"
+    yield ["device=gpu"], "JAX sees none"
+    yield ["fit.clip=-1"], "must be at least 1, clip"
+    yield ["search.population=1"], "population must be at least 4"
+    yield ["evaluation.surrogates=-1"], "must not be negative"
+    yield ["simulation.adjoint=backward"], "choose from block"
+    yield ["simulation.dt=50 ms"], "Lower simulation.dt"
+    yield ["network.delays=none"], "choose from measured, mean, zero"
+    yield ["network.speed_bounds=[3]"], "two speeds"
+    yield ["solver=response", "response.damping=8 Hz s"], "cannot read"
+    yield ["solver=response", "response.seconds=-1"], "seconds must be positive"
     yield ["resume=true", f"hydra.run.dir={tmp_path}/none"], "nothing to resume"
 
 
 def test_bad_command_lines_get_a_sentence_and_no_traceback(tmp_path):
     """Composed in this process where that is enough; the last, and the exit code, through the script."""
     import build
+    import command as commands
 
     from fitting import InputError
 
@@ -218,7 +229,7 @@ def test_bad_command_lines_get_a_sentence_and_no_traceback(tmp_path):
             import jax
 
             jax.config.update("jax_enable_x64", True)
-        assert isinstance(caught.value, build.SENTENCES), caught.value
+        assert isinstance(caught.value, commands.SENTENCES), caught.value
     overrides, words = list(bad(tmp_path))[-1]
     done = run("fit.py", "experiment=debug", *overrides)
     assert done.returncode == 2
@@ -236,30 +247,106 @@ def test_no_internet_for_kaggle_is_a_sentence(tmp_path, monkeypatch):
     assert "Traceback" not in done.stderr
 
 
-def groups():
-    for folder in sorted(p for p in CONF.iterdir() if p.is_dir()):
+def choices():
+    """Every option of every group, as overrides."""
+    for folder in sorted(p for p in CONF.iterdir() if p.is_dir() and p.name != "hydra"):
         for option in sorted(folder.glob("*.yaml")):
-            yield folder.name, option.stem
+            overrides = [f"{folder.name}={option.stem}"]
+            if folder.name == "network" and (CONF / "parameters" / option.name).exists():
+                overrides += [f"parameters={option.stem}", "data.network={drive: 0.74}"]
+            if folder.name != "parameters" or not (CONF / "network" / option.name).exists():
+                yield overrides
 
 
-@pytest.mark.parametrize(("group", "option"), list(groups()))
-def test_every_config_composes_and_instantiates(group, option, tmp_path):
+@pytest.fixture(scope="module")
+def small_data(tmp_path_factory):
+    """A connectivity matrix and a recording of the first regions of the embedded connectome."""
+    folder, rng = tmp_path_factory.mktemp("small"), np.random.default_rng(0)
+    labels = embedded()["target"].values[:4].tolist()
+    signals = rng.standard_normal((3000, 4)) @ rng.standard_normal((4, 4))
+    np.savez(folder / "recording.npz", signals=signals, fs=100.0, labels=labels)
+    np.savez(folder / "fc.npz", fc=np.corrcoef(signals.T), labels=labels)
+    return folder
+
+
+#: A fit of four regions and three steps.
+SMALL = (
+    *("data.regions=4", "simulation.duration=8 s", "search.generations=1", "fit.steps=3", "fit.patience=2"),
+    *("fit.average=1", "compilation_cache=null", "observation.trim=0.5"),
+)
+
+
+@pytest.mark.parametrize("overrides", list(choices()), ids=" ".join)
+def test_every_config_composes_and_takes_three_steps(overrides, small_data, monkeypatch):
     import build
+    import jax
 
-    overrides = [f"{group}={option}"]
-    if group == "data" and option in ("fc_matrix", "recording"):
-        overrides.append("data.path=somewhere")
+    from fitting.data import read_recordings
+    from fitting.optimize import fit
+
+    (recording,) = read_recordings(small_data / "recording.npz")
+    monkeypatch.setattr(build, "kaggle_recording", lambda: recording)
+    monkeypatch.setattr(build, "kaggle_connectome", embedded)
+    paths = {"data=fc_matrix": "fc.npz", "data=recording": "recording.npz"}
+    paths = [f"data.path={small_data / paths[o]}" for o in overrides if o in paths]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=overrides)
-    if group == "optimizer":
-        assert hasattr(instantiate(config.optimizer), "update")
-    observation = build.observation_of(config)
-    assert observation.fs == 100
-    build.objective_of(config)
-    build.settings_of(config)
-    if "kaggle" not in str(config.data.connectome):
-        network = build.network_of(config, build.connectome_of(config))
-        assert build.parameters_of(config, network).free
+        config = compose("config", overrides=[*overrides, *paths, *SMALL])
+    if config.data.source == "demo":
+        config.data.duration = "12 s"
+    try:
+        made = build.setup(config)
+        solved = made.response or made.problem
+        result = fit(solved, build.optimizer_of(config), build.settings_of(config), key=jax.random.key(0))
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    assert len(result.history["loss"]) == 3
+    assert np.isfinite(result.history["loss"]).all(), result.history["loss"]
+
+
+def test_the_exact_command_of_an_experiment_is_in_it():
+    for file in (CONF / "experiment").glob("*.yaml"):
+        assert f"experiment={file.stem}" in file.read_text(), file
+
+
+def test_misspelt_and_mistyped_settings_are_refused(tmp_path):
+    """Before the library is asked; through the function that prints what Hydra raises."""
+    import command
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    for override, words in (
+        ("fit.stesp=3", "there is no setting 'fit.stesp'; did you mean fit.steps?"),
+        ("netwrok.node=hopf", "did you mean network.node"),
+        ("sed=1", "there is no setting 'sed'; did you mean seed?"),
+        ("parameters.kk.value=3", "did you mean parameters.k.value"),
+        ("experiment=debgu", "there is no experiment=debgu; did you mean debug? Choose from bands, debug"),
+        ("fit.steps=many", "fit.steps: Value 'many' of type 'str' could not be converted to Integer"),
+        ("simulation.duration=[1]", "simulation.duration: "),
+        ("observation.band=[low,12]", "observation.band[0]: Value 'low' of type 'str' could not be converted to Float"),
+        ("parameters.k.free=maybe", "parameters.k.free: Value 'maybe'"),
+        ("fit", "Error parsing override 'fit'"),
+    ):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
+                compose("config", overrides=[override])
+            assert words in command.sentence(caught.value), override
+    file = tmp_path / "experiment" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("# @package _global_\nfit: {stesp: 3}\n")
+    done = run("fit.py", f"--config-dir={tmp_path}", "experiment=mine")
+    assert done.returncode == 2
+    assert "in experiment/mine: there is no setting 'fit.stesp'; did you mean fit.steps?" in done.stderr
+    done = run("fit.py", "+sed=1", f"hydra.run.dir={tmp_path}/run")
+    assert done.returncode == 2
+    assert "there is no setting 'sed'; did you mean seed?" in done.stderr
+
+
+def test_help_names_every_choice():
+    done = run("fit.py", "--help")
+    assert done.returncode == 0, done.stderr
+    for overrides in choices():
+        assert overrides[0].split("=")[1] in done.stdout
+    assert "data=fc_matrix data.path=FILE" in done.stdout
 
 
 def test_data_of_a_recording_bring_the_meg_observation():
@@ -340,6 +427,8 @@ def watched(name, value):
 os.environ.setdefault = watched
 import {script}
 assert "XLA_FLAGS" in os.environ and xla_bridge._backends
+import environment, jax
+assert jax.device_count() == environment.cores(), jax.devices()
 """
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
