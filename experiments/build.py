@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from fitting.data import (
     read_fc,
     read_recordings,
 )
-from fitting.evaluate import EvaluationSettings, View, orthogonalization_views
+from fitting.evaluate import EvaluationSettings, Expectation, View, expect, orthogonalization_views
 from fitting.network import Network, simulated_recording
 from fitting.objective import Objective, Target
 from fitting.optimize import (
@@ -210,8 +210,12 @@ def measured(
     return Measured([matched for matched, _ in pairs], None, dropped, {})
 
 
-def setup(config: DictConfig) -> Setup:
-    """Everything that a config describes, all settings checked before anything is loaded or compiled."""
+def setup(config: DictConfig, announce: Callable[[Expectation], None] | None = None, fit: bool = True) -> Setup:
+    """Everything that a config describes, all settings checked before anything is loaded or compiled.
+
+    ``announce`` is told what to expect, before it is refused if it cannot fit into memory; ``fit`` tells whether
+    anything is to be fitted.
+    """
     if config.precision not in (32, 64):
         raise InputError(f"precision must be 32 or 64 bits; got {config.precision}")
     if config.solver not in SOLVERS:
@@ -225,18 +229,26 @@ def setup(config: DictConfig) -> Setup:
     responding = response_of(config)
     if config.solver != "simulate":
         check_response(observation, **responding)
-    for part in (settings_of, search_of, evaluation_of, optimizer_of):
-        part(config)
+    settings, searching, evaluation = settings_of(config), search_of(config), evaluation_of(config)
+    optimizer_of(config)
     connectome = connectome_of(config)
     network = network_of(config, connectome)
     parameters = parameters_of(config, network)
     labels = connectome["target"].values.tolist()
-    data = measured(config, network, connectome, observation, simulation["dt"])
-    target, recordings, views, split = target_of(config, data, observation, objective)
-    problem = Problem(network, parameters, target, observation, objective, **simulation)
+    nothing = Target(jax.numpy.zeros((network.regions, network.regions)))
+    draft = Problem(network, parameters, nothing, observation, objective, **simulation)
     response = None
     if config.solver != "simulate":
-        response = ResponseProblem(network, parameters, target, observation, objective, problem.dt, **responding)
+        response = ResponseProblem(network, parameters, nothing, observation, objective, draft.dt, **responding)
+    recording = magnitude(config.data.duration, "ms", "data.duration") if config.data.source == "demo" else None
+    expected = expect(draft, settings if fit else None, searching, evaluation, response, recording)
+    if announce:
+        announce(expected)
+    expected.refuse()
+    data = measured(config, network, connectome, observation, simulation["dt"])
+    target, recordings, views, split = target_of(config, data, observation, objective)
+    problem = replace(draft, target=target)
+    response = None if response is None else replace(response, target=target)
     notes = left_out(data.recordings, observation)
     alone = isolated(connectome)
     if alone:

@@ -120,7 +120,7 @@ def main(config: DictConfig) -> float:
     config, folder, console, score = begin(config)
     if score is not None:
         return score
-    made = setup(config)
+    made = setup(config, announce=lambda expected: console.print(str(expected)), fit=False)
     solved = made.response or made.problem
     result, earlier = read_result(source, solved.parameters)
     evaluation_key = jax.random.split(jax.random.key(config.seed))[1]

@@ -26,7 +26,7 @@ def main(config: DictConfig) -> float:
     if score is not None:
         return score
     resume = resuming(config, folder)
-    made = setup(config)
+    made = setup(config, announce=lambda expected: console.print(str(expected)))
     problem, response = made.problem, made.response
     settings = settings_of(config)
     fit_key, evaluation_key = jax.random.split(jax.random.key(config.seed))

@@ -27,7 +27,7 @@ def main(config: DictConfig) -> float:
     config, folder, console, score = begin(config)
     if score is not None:
         return score
-    made = setup(config)
+    made = setup(config, announce=lambda expected: console.print(str(expected)), fit=False)
     problem, settings = made.problem, evaluation_of(config)
     values = problem.parameters.values(problem.parameters.start())
     key = jax.random.key(config.seed)

@@ -3,6 +3,7 @@
 from fitting.evaluate.baselines import held_out_baselines, spatial_autoregression, structural_baselines
 from fitting.evaluate.ceiling import Ceiling, split_half_ceiling, subject_ceiling
 from fitting.evaluate.evaluation import Evaluation, EvaluationSettings, evaluate, orthogonalization_views
+from fitting.evaluate.expected import Expectation, expect
 from fitting.evaluate.identifiability import Identifiability, identifiability
 from fitting.evaluate.information import DEVIANCE_95, Profile, profile_likelihood, response_information
 from fitting.evaluate.nulls import SurrogateTest, delay_nulls, p_value, surrogate_connectomes, surrogate_test
@@ -15,6 +16,7 @@ __all__ = [
     "Ceiling",
     "Evaluation",
     "EvaluationSettings",
+    "Expectation",
     "Identifiability",
     "Profile",
     "SeedScores",
@@ -22,6 +24,7 @@ __all__ = [
     "View",
     "delay_nulls",
     "evaluate",
+    "expect",
     "fresh_seeds",
     "held_out_baselines",
     "identifiability",

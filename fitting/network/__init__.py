@@ -2,7 +2,7 @@
 
 from fitting.network.coupling import COUPLINGS
 from fitting.network.decimated import simulate_decimated
-from fitting.network.estimate import Estimate, estimate
+from fitting.network.estimate import Estimate, estimate, foretell
 from fitting.network.nodes import NODES, Node
 from fitting.network.noise import NOISES
 from fitting.network.recording import simulated_recording
@@ -19,6 +19,7 @@ __all__ = [
     "Node",
     "Simulation",
     "estimate",
+    "foretell",
     "initial_state",
     "simulate",
     "simulate_decimated",

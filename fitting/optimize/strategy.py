@@ -24,6 +24,9 @@ CLOSER = 4
 #: Steps of each round of the race.
 RACE_STEPS = 4
 
+#: Noise seeds on which gradients are measured.
+HEALTH_SEEDS = 3
+
 
 class Report(NamedTuple):
     """What is told of a stage while it runs.
@@ -130,7 +133,7 @@ def solve(
         searched = look("searching", searching, key=search_key)
         starts = [candidate.point for candidate in searched.candidates]
     tell("measuring gradients", 0, 1)
-    health = gradient_health(problem, starts[0], health_key, seeds=3, most_seeds=settings.most_seeds)
+    health = gradient_health(problem, starts[0], health_key, seeds=HEALTH_SEEDS, most_seeds=settings.most_seeds)
     tell("measuring gradients", 1, 1, health.reason)
     if settings.steps == 0:
         if searched is None:
