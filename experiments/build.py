@@ -172,9 +172,14 @@ class Measured(NamedTuple):
 
 
 def measured(
-    config: DictConfig, network: Network, connectome: xr.Dataset, observation: Observation, dt: float
+    config: DictConfig,
+    network: Network,
+    connectome: xr.Dataset,
+    observation: Observation,
+    dt: float,
+    on_part: Callable[[int, int], None] | None = None,
 ) -> Measured:
-    """The recordings or the connectivity matrix that a config names."""
+    """The recordings or the connectivity matrix that a config names; ``on_part`` follows one that is simulated."""
     source, atlas = config.data.source, config.data.atlas
     labels = connectome["target"].values.tolist()
     if source == "demo":
@@ -194,6 +199,7 @@ def measured(
             dt=dt,
             key=jax.random.key(config.data.seed),
             fs=observation.fs,
+            on_part=on_part,
         )
         return Measured([recording], None, [], {} if config.data.network else true)
     known = str(connectome.attrs.get("atlas", ""))
@@ -210,11 +216,16 @@ def measured(
     return Measured([matched for matched, _ in pairs], None, dropped, {})
 
 
-def setup(config: DictConfig, announce: Callable[[Expectation], None] | None = None, fit: bool = True) -> Setup:
+def setup(
+    config: DictConfig,
+    announce: Callable[[Expectation], None] | None = None,
+    fit: bool = True,
+    on_part: Callable[[int, int], None] | None = None,
+) -> Setup:
     """Everything that a config describes, all settings checked before anything is loaded or compiled.
 
     ``announce`` is told what to expect, before it is refused if it cannot fit into memory; ``fit`` tells whether
-    anything is to be fitted.
+    anything is to be fitted; ``on_part`` is told how far a recording is that is simulated.
     """
     if config.precision not in (32, 64):
         raise InputError(f"precision must be 32 or 64 bits; got {config.precision}")
@@ -245,7 +256,7 @@ def setup(config: DictConfig, announce: Callable[[Expectation], None] | None = N
     if announce:
         announce(expected)
     expected.refuse()
-    data = measured(config, network, connectome, observation, simulation["dt"])
+    data = measured(config, network, connectome, observation, simulation["dt"], on_part)
     target, recordings, views, split = target_of(config, data, observation, objective)
     problem = replace(draft, target=target)
     response = None if response is None else replace(response, target=target)

@@ -26,6 +26,15 @@ if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ[
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", cores())
 
+# Several machines work on one run: each starts the same command, with JAX's address of the first and these numbers.
+if "JAX_COORDINATOR_ADDRESS" in os.environ:
+    numbers = {
+        name: int(os.environ[variable])
+        for name, variable in (("num_processes", "JAX_NUM_PROCESSES"), ("process_id", "JAX_PROCESS_ID"))
+        if variable in os.environ
+    }
+    jax.distributed.initialize(**numbers)
+
 # Launchers start jobs in processes of their own, which must find these scripts.
 here = str(Path(__file__).resolve().parent)
 if here not in os.environ.get("PYTHONPATH", "").split(os.pathsep):

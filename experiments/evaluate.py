@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from runs import RUN_FILE, begin
 
 from fitting import InputError
+from fitting.devices import first_process
 from fitting.evaluate import evaluate
 from fitting.optimize import FitResult, Solution
 from fitting.report import draw, read_result, summarize, table, to_dataset, write_html
@@ -37,6 +38,17 @@ def progress(console: Console):
             bar.update(tasks[stage], completed=done, total=total, info=text)
 
         yield show
+
+
+def announced(config: DictConfig, console: Console, fit: bool = True) -> Setup:
+    """What a config describes; says what to expect of it, and shows how far a recording is that is simulated."""
+    with progress(console) as show:
+        return setup(
+            config,
+            announce=lambda expected: console.print(str(expected)),
+            fit=fit,
+            on_part=lambda done, total: show("simulating the recording", done, total),
+        )
 
 
 def evaluate_and_write(
@@ -70,6 +82,8 @@ def evaluate_and_write(
             refit=refit,
             on_progress=show,
         )
+    if not first_process():
+        return evaluation.fresh.mean
     notes = list(made.notes)
     if problem.objective.spectrum > 0 and problem.target.spectrum is None:
         notes.append("The target has no spectra in model units, so the loss is connectivity alone.")
@@ -120,7 +134,7 @@ def main(config: DictConfig) -> float:
     config, folder, console, score = begin(config)
     if score is not None:
         return score
-    made = setup(config, announce=lambda expected: console.print(str(expected)), fit=False)
+    made = announced(config, console, fit=False)
     solved = made.response or made.problem
     result, earlier = read_result(source, solved.parameters)
     evaluation_key = jax.random.split(jax.random.key(config.seed))[1]

@@ -8,9 +8,9 @@ from dataclasses import replace
 import hydra
 import jax
 import optax
-from build import optimizer_of, search_of, settings_of, setup
+from build import optimizer_of, search_of, settings_of
 from command import run, sentences
-from evaluate import evaluate_and_write, progress
+from evaluate import announced, evaluate_and_write, progress
 from omegaconf import DictConfig
 from runs import begin, resuming
 
@@ -26,7 +26,7 @@ def main(config: DictConfig) -> float:
     if score is not None:
         return score
     resume = resuming(config, folder)
-    made = setup(config, announce=lambda expected: console.print(str(expected)))
+    made = announced(config, console)
     problem, response = made.problem, made.response
     settings = settings_of(config)
     fit_key, evaluation_key = jax.random.split(jax.random.key(config.seed))

@@ -9,12 +9,13 @@ import hydra
 import jax
 import numpy as np
 import xarray as xr
-from build import evaluation_of, setup
+from build import evaluation_of
 from command import run, sentences
-from evaluate import progress
+from evaluate import announced, progress
 from omegaconf import DictConfig
 from runs import begin
 
+from fitting.devices import first_process
 from fitting.evaluate import fresh_seeds, structural_baselines
 from fitting.report import figures, signals, summarize_simulation
 
@@ -27,7 +28,7 @@ def main(config: DictConfig) -> float:
     config, folder, console, score = begin(config)
     if score is not None:
         return score
-    made = setup(config, announce=lambda expected: console.print(str(expected)), fit=False)
+    made = announced(config, console, fit=False)
     problem, settings = made.problem, evaluation_of(config)
     values = problem.parameters.values(problem.parameters.start())
     key = jax.random.key(config.seed)
@@ -40,6 +41,8 @@ def main(config: DictConfig) -> float:
             settings.duration,
             lambda done: show("simulating", done, settings.fresh_seeds),
         )
+    if not first_process():
+        return scores.mean
     observation, labels = problem.observation, made.labels
     times = np.arange(len(scores.signals)) / observation.fs
     data = xr.Dataset(

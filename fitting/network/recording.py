@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from fitting.data import recording
 from fitting.errors import InputError
-from fitting.network.simulate import Network, simulate
+from fitting.network.simulate import Network, simulate, steps_of
 from fitting.signal import resample
+
+#: Most parts that a recording is simulated in, one after the other.
+PARTS = 16
 
 
 def simulated_recording(
@@ -24,6 +28,7 @@ def simulated_recording(
     key,
     fs: float = 100.0,
     transient: float = 2000.0,
+    on_part: Callable[[int, int], None] | None = None,
 ) -> xr.DataArray:
     """Simulate a network and keep its activity as a recording in model units.
 
@@ -44,6 +49,8 @@ def simulated_recording(
         Sampling rate of the recording in Hz.
     transient : float
         Simulated before the recording starts, in ms.
+    on_part : callable, optional
+        Called with the number of parts that are simulated, and of all.
 
     Returns
     -------
@@ -67,8 +74,18 @@ def simulated_recording(
     samples = duration * fs / 1000
     if abs(samples - round(samples)) > 1e-6:
         raise InputError(f"a recording of {duration:g} ms is not a whole number of samples at {fs:g} Hz")
-    run = simulate(network, parameters, duration=transient + duration, dt=dt, key=key)
-    settled = run.rates[round(transient / dt) :]
-    if not np.isfinite(np.asarray(settled)).all():
+    steps = steps_of(transient + duration, dt)
+    # Parts of one length, so that one compiled program serves all.
+    parts = next(count for count in range(PARTS, 0, -1) if steps % count == 0)
+    state, rates = None, []
+    for part in range(parts):
+        run = simulate(network, parameters, duration=steps // parts * dt, dt=dt, key=key, state=state)
+        state = run.state
+        rates.append(np.asarray(run.rates))
+        if on_part:
+            on_part(part + 1, parts)
+    settled = np.concatenate(rates)[round(transient / dt) :]
+    if not np.isfinite(settled).all():
         raise InputError(f"the simulated recording is not finite; parameters {dict(parameters)} make it diverge")
-    return recording(np.asarray(resample(settled, round(samples))), fs, labels, "model", "simulated by fitting")
+    signals = np.asarray(resample(jnp.asarray(settled), round(samples)))
+    return recording(signals, fs, labels, "model", "simulated by fitting")

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fitting.devices import first_process
 from fitting.errors import InputError
 
 
@@ -30,7 +31,20 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=False)
+            own, several = jax.process_index(), jax.process_count() > 1
+            if several:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=2,
+                create=not several,
+                enable_async_checkpointing=False,
+                # Of several processes each reads by itself, and the first one writes: nobody waits for anybody.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=own, active_processes={own}, barrier_sync_key_prefix=str(own)
+                )
+                if several
+                else ocp.options.MultiprocessingOptions(),
+            )
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
 
@@ -47,7 +61,7 @@ class Checkpoints:
 
     def save(self, point, memory, rows):
         """Save the state after the last of ``rows``."""
-        if self._open().latest_step() == len(rows):
+        if not first_process() or self._open().latest_step() == len(rows):
             return
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((point, memory))]
         state = {"leaves": {str(i): leaf for i, leaf in enumerate(leaves)}, "rows": _pack(rows)}

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.devices import over_devices
+from fitting.devices import first_process, over_devices
 from fitting.errors import InputError
 from fitting.optimize.descent import Settings, fingerprint
 from fitting.optimize.problem import Problem
@@ -207,7 +207,7 @@ class _Record:
 
     def save(self, scores):
         """Write all generations so far, so that a kill leaves the old file or the new one."""
-        if self.file is None:
+        if self.file is None or not first_process():
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.file.with_suffix(".new")

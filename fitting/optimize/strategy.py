@@ -119,6 +119,7 @@ def solve(
             on_report(Report(stage, done, total, text))
 
     def look(stage, how, **settings):
+        tell(stage, 0, how.generations)
         return search(
             problem,
             how,
