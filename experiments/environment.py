@@ -15,10 +15,13 @@ import jax
 
 
 def cores() -> int:
-    """Cores that this process may use: fewer than the machine has where jobs share them, as joblib's do."""
+    """Cores that this process may use: fewer than the machine has where jobs share them.
+
+    joblib's jobs are told by ``OMP_NUM_THREADS``; SLURM's by ``SLURM_CPUS_PER_TASK``, as not every cluster binds them.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(allowed, int(limit)) if limit.isdigit() and int(limit) else allowed
+    limits = (os.environ.get(name, "") for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"))
+    return min([allowed, *(int(limit) for limit in limits if limit.isdigit() and int(limit))])
 
 
 if "JAX_NUM_CPU_DEVICES" not in os.environ and "device_count" not in os.environ["XLA_FLAGS"]:

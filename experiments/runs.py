@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -40,6 +41,9 @@ def begin(config: DictConfig) -> Begun:
     """
     folder, console = Path(HydraConfig.get().runtime.output_dir), Console(quiet=not first_process())
     config = stored(config)
+    if config.resume is False and int(os.environ.get("SLURM_RESTART_COUNT", "0")):
+        # SLURM has put this job back, after a preemption, a kill or the end of its time.
+        config.resume = "auto"
     score = finished(config, folder)
     if score is not None:
         console.print(f"Done before: {folder}", soft_wrap=True)

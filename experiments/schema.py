@@ -24,8 +24,11 @@ Quantity = int | float | str
 Choice = bool | str
 
 
-def settings_of(library: type, **types: Any) -> type:
-    """The settings of a class of the library, with other types where a config writes something else."""
+def settings_of(name: str, library: type, /, **types: Any) -> type:
+    """The settings of a class of the library, with other types where a config writes something else.
+
+    ``name`` is that of the schema in this module, under which launchers' processes import it.
+    """
     hints = get_type_hints(library) | types
     fields = []
     for f in dataclasses.fields(library):
@@ -35,8 +38,8 @@ def settings_of(library: type, **types: Any) -> type:
         value = MISSING if f.default is dataclasses.MISSING else f.default
         fields.append((f.name, hints[f.name], field(default_factory=default or (lambda value=value: value))))
     known = {f.name for f in dataclasses.fields(library)}
-    fields += [(name, hint, field(default=MISSING)) for name, hint in types.items() if hint and name not in known]
-    return dataclasses.make_dataclass(library.__name__, fields)
+    fields += [(key, hint, field(default=MISSING)) for key, hint in types.items() if hint and key not in known]
+    return dataclasses.make_dataclass(name, fields, namespace={"__module__": __name__})
 
 
 @dataclass
@@ -127,12 +130,12 @@ class FiguresSchema:
 
 # Quantities of a parameter may also be lists; the library says what is wrong with them. (OmegaConf 2.3 could not keep a
 # choice of types in a mapping of any length.)
-ParameterSchema: Any = settings_of(Parameter, name=None)
-ObservationSchema: Any = settings_of(Observation, orthogonalize=Choice)
-EvaluationSchema: Any = settings_of(EvaluationSettings, duration=Quantity | None, bands=list)
-ObjectiveSchema: Any = settings_of(Objective)
-SearchSchema: Any = settings_of(SearchSettings)
-FitSchema: Any = settings_of(Settings)
+ParameterSchema: Any = settings_of("ParameterSchema", Parameter, name=None)
+ObservationSchema: Any = settings_of("ObservationSchema", Observation, orthogonalize=Choice)
+EvaluationSchema: Any = settings_of("EvaluationSchema", EvaluationSettings, duration=Quantity | None, bands=list)
+ObjectiveSchema: Any = settings_of("ObjectiveSchema", Objective)
+SearchSchema: Any = settings_of("SearchSchema", SearchSettings)
+FitSchema: Any = settings_of("FitSchema", Settings)
 
 
 @dataclass

@@ -204,6 +204,6 @@ def _connectivity(problem: Problem, duration: float) -> float:
     return full if problem.observation.orthogonalizes_simulation else full / 10
 
 
-def _bytes(simulations: float) -> int:
+def _bytes(simulations: int) -> int:
     """Of a process that holds so many bytes of simulations, and resamples them once."""
     return int(PROCESS_BYTES + 1.2 * simulations)
