@@ -7,11 +7,11 @@ from jax import lax
 
 @jax.custom_jvp
 def inverse(matrix):
-    """Inverse of square matrices, batched over leading axes.
+    """Inverse of square matrices, batched over leading axes, or by ``jax.vmap``.
 
-    Its derivative, ``-X dA X``, calls no LAPACK. JAX's own would: and in JAX before 0.11.2, batches of LAPACK calls on
-    a CPU wait inside the very threads that they are to be computed in, so that as many of them side by side as there
-    are threads wait for ever. Programs with one chain of them, each needing the one before, are safe.
+    On a CPU one matrix is inverted after the other, and the derivative, ``-X dA X``, calls no LAPACK. JAX's own do
+    neither: and in JAX before 0.11.2, a batch of LAPACK calls waits inside the very threads that it is to be computed
+    in, so that as many batches side by side as there are threads, as on several devices, wait for ever.
 
     Parameters
     ----------
@@ -28,7 +28,12 @@ def inverse(matrix):
     >>> inverse(jnp.array([[2.0, 0.0], [0.0, 4.0]])).tolist()
     [[0.5, 0.0], [0.0, 0.25]]
     """
-    return jnp.linalg.inv(matrix)
+    return lax.platform_dependent(matrix, cpu=_one_after_the_other, default=jnp.linalg.inv)
+
+
+def _one_after_the_other(matrix):
+    many = matrix.reshape(-1, *matrix.shape[-2:])
+    return lax.map(jax.custom_batching.sequential_vmap(jnp.linalg.inv), many).reshape(matrix.shape)
 
 
 @inverse.defjvp

@@ -23,6 +23,7 @@ from fitting.errors import InputError
 from fitting.network.coupling import COUPLINGS
 from fitting.network.noise import NOISES
 from fitting.network.simulate import Network, NetworkState, _check_parameters, initial_state, resolve, simulate
+from fitting.response.inverse import inverse
 
 #: Implicit Euler steps in ms that are tried towards the steady state; the last one is Newton's.
 PACES = (1.0, 10.0, 100.0, 1e9)
@@ -188,7 +189,8 @@ def linearize(
             jacobian, rate = matrix(x), change(x)
 
             def move(pace):
-                return jnp.linalg.solve(jnp.eye(len(jacobian)) / pace - jacobian, rate.ravel()).reshape(x.shape)
+                inverted = inverse(jnp.eye(len(jacobian)) / pace - jacobian)
+                return jnp.matmul(inverted, rate.ravel(), precision=lax.Precision.HIGHEST).reshape(x.shape)
 
             def best():
                 moves = lax.map(move, jnp.asarray(PACES, dtype))
@@ -214,7 +216,7 @@ def linearize(
 
     def tangent_solve(tangent, y):
         jacobian = jax.jacfwd(tangent)(jnp.zeros_like(y)).reshape(y.size, y.size)
-        return jnp.linalg.solve(jacobian, y.ravel()).reshape(y.shape)
+        return jnp.matmul(inverse(jacobian), y.ravel(), precision=lax.Precision.HIGHEST).reshape(y.shape)
 
     start = initial_state(network, dt, dtype, node).node
     guess = lax.stop_gradient(jnp.stack([start[name] for name in names], axis=1))

@@ -32,8 +32,10 @@ def command(script, *arguments):
     return [sys.executable, str(ROOT / "experiments" / script), *arguments, *cache]
 
 
-def run(script, *arguments, cwd=ROOT):
-    return subprocess.run(command(script, *arguments), capture_output=True, text=True, cwd=cwd)
+def run(script, *arguments, cwd=ROOT, **environment):
+    return subprocess.run(
+        command(script, *arguments), capture_output=True, text=True, cwd=cwd, env=os.environ | environment
+    )
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +146,24 @@ def test_a_sweep_survives_a_job_that_fails(tmp_path):
     assert "failed" in (tmp_path / "compared" / "comparison.csv").read_text()
 
 
-@pytest.mark.parametrize("when", ["searching.npz", "steps"])
-def test_a_killed_run_goes_on_to_the_same_bits(when, debug_run, tmp_path):
-    """Killed by the system as soon as a file is there, in the search or in the descent, on all cores."""
+def test_jobs_of_submitit_on_this_machine(tmp_path):
+    """What a SLURM sweep does, with submitit's local executor instead of SLURM."""
+    jobs = ("hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=10")
+    few = ("experiment=debug", "data.regions=6", "evaluation.fresh_seeds=2", "seed=1,2")
+    done = run("simulate.py", "--multirun", *few, *jobs, f"hydra.sweep.dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    scores = [json.loads((tmp_path / job / "summary.json").read_text())["fc_correlation"] for job in "01"]
+    assert scores[0] != scores[1]
+    assert {path.name for path in (tmp_path / ".submitit").glob("*/*_result.pkl")}
+
+
+@pytest.mark.parametrize(
+    ("when", "how", "environment"),
+    [("searching.npz", ["resume=true"], {}), ("steps", [], {"SLURM_RESTART_COUNT": "1"})],
+    ids=["in the search", "in the descent, put back by SLURM"],
+)
+def test_a_killed_run_goes_on_to_the_same_bits(when, how, environment, debug_run, tmp_path):
+    """Killed by the system as soon as a file is there, on all cores."""
     folder, _ = debug_run
     killed = command("fit.py", "experiment=debug", f"hydra.run.dir={tmp_path}", *SHORT)
     process = subprocess.Popen(killed, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -155,7 +172,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(when, debug_run, tmp_path):
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "summary.json").exists()
-    done = run("fit.py", "experiment=debug", f"hydra.run.dir={tmp_path}", "resume=true", *SHORT)
+    done = run("fit.py", "experiment=debug", f"hydra.run.dir={tmp_path}", *how, *SHORT, **environment)
     assert done.returncode == 0, done.stderr
     whole, resumed = (xr.open_dataset(f / "result.nc", engine="h5netcdf") for f in (folder, tmp_path))
     for name in ("search_loss", "history_loss", "history_parameter_k", "fresh_fc_correlation"):

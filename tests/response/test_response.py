@@ -374,14 +374,22 @@ def test_a_steady_state_at_zero_has_a_response(node, directed):
     assert np.isfinite(np.asarray(problem.respond({"k": 0.001})[0])).all()
 
 
-def test_there_is_one_chain_of_batches_of_lapack(network):
-    """Two batches side by side can wait for each other for ever (JAX before 0.11.2): regions, then the network."""
+def test_lapack_is_never_called_for_a_batch(network):
+    """Batches side by side, as on two devices, can wait for each other for ever (JAX before 0.11.2)."""
     observation, objective = Observation(fs=100.0), Objective()
     power = jnp.ones((len(objective.frequencies(observation.fs)), network.regions))
     problem = problem_of(network, Target(jnp.asarray(-network.lengths - network.lengths.T), power), observation)
     point = problem.parameters.start()
+    several = jax.tree.map(lambda x: jnp.stack([x, x + 0.1]), point)
     assert objective.sees_spectra(problem.target)
-    for function in (problem.loss, jax.value_and_grad(problem.loss, has_aux=True)):
-        text = jax.jit(function).lower(point).compile().as_text()
-        factorized = re.findall(r"= \(c\d+\[([\d,]*)\].*custom-call.*lapack_.getrf", text)
-        assert sorted(shape.count(",") + 1 for shape in factorized if shape.count(",") > 1) == [3, 4]
+    for function, at in (
+        (problem.loss, point),
+        (jax.value_and_grad(problem.loss, has_aux=True), point),
+        (lambda points: jax.lax.map(problem.loss, points), several),
+        (jax.vmap(lambda k: linearize(network, {"k": k}, dt=0.25).state), jnp.array([0.5, 1.0])),
+    ):
+        text = jax.jit(function).lower(at).compile().as_text()
+        factorized = re.findall(r"= \([a-z]+\d+\[([\d,]*)\].*custom-call.*lapack_.getrf", text)
+        assert factorized
+        # A batch of one is computed where it is called.
+        assert all(re.fullmatch(r"(1,)*\d+,\d+", shape) for shape in factorized), factorized
