@@ -386,7 +386,7 @@ def test_lapack_is_never_called_for_a_batch(network):
         (problem.loss, point),
         (jax.value_and_grad(problem.loss, has_aux=True), point),
         (lambda points: jax.lax.map(problem.loss, points), several),
-        (jax.vmap(lambda k: linearize(network, {"k": k}, dt=0.25).state), jnp.array([0.5, 1.0])),
+        (jax.vmap(lambda k: linearize(network, {"k": k}, dt=0.25).steady), jnp.array([0.5, 1.0])),
     ):
         text = jax.jit(function).lower(at).compile().as_text()
         factorized = re.findall(r"= \([a-z]+\d+\[([\d,]*)\].*custom-call.*lapack_.getrf", text)
