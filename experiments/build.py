@@ -83,7 +83,7 @@ def keep_compiled(folder: str | None):
     """Keep compiled programs in ``folder`` from run to run, unless JAX's own setting names another."""
     if folder and jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def connectome_of(config: DictConfig) -> xr.Dataset:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -23,13 +22,9 @@ pytestmark = pytest.mark.usefixtures("unchecked")
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 
-#: Compiled programs, kept from test to test.
-COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
-
 
 def command(script, *arguments):
-    cache = [] if script == "benchmark.py" else [f"compilation_cache={COMPILED.name}"]
-    return [sys.executable, str(ROOT / "experiments" / script), *arguments, *cache]
+    return [sys.executable, str(ROOT / "experiments" / script), *arguments]
 
 
 def run(script, *arguments, cwd=ROOT, **environment):

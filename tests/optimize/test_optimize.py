@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from dataclasses import replace
 
 import jax
@@ -113,8 +114,9 @@ def test_one_key_is_one_fit(problem):
 
 
 @pytest.mark.parametrize("stop", [1, 3])
-def test_resume_continues_bit_for_bit(problem, stop, tmp_path):
+def test_resume_continues_bit_for_bit(problem, stop, tmp_path, monkeypatch):
     """A fit that dies after a step, and one that never did, end with the same bits."""
+    monkeypatch.setattr(sys.modules["fitting.optimize.descent"], "SAVE_SECONDS", 0.0)
     optimizer, settings, key = optax.adam(0.2), Settings(steps=5, average=3), jax.random.key(2)
     whole = fit(problem, optimizer, settings, key=key)
 
