@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
@@ -24,6 +25,29 @@ def local_devices() -> list[jax.Device]:
 def device_count() -> int:
     """Devices of all processes."""
     return len(local_devices()) * jax.process_count()
+
+
+def free_bytes() -> int:
+    """Memory that is free on this process's devices: of the first GPU, or of the machine."""
+    device = local_devices()[0]
+    statistics: dict[str, Any] = (device.memory_stats() if device.platform != "cpu" else None) or {}
+    if "bytes_limit" in statistics:
+        return int(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))
+    return int(psutil.virtual_memory().available)
+
+
+def side_by_side(each: int, on_cpu: int = 1) -> int:
+    """Elements of so many bytes that a device computes at once: on a GPU as many as fit into its free memory.
+
+    Half of it is left for what the estimate does not know. A core of a CPU gains little from more than a few.
+
+    Examples
+    --------
+    >>> from fitting.devices import side_by_side
+    >>> side_by_side(1_000_000, on_cpu=4) >= 4
+    True
+    """
+    return on_cpu if local_devices()[0].platform == "cpu" else max(1, free_bytes() // (2 * each))
 
 
 def first_process() -> bool:
@@ -91,8 +115,10 @@ def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., 
     return every
 
 
-def rounds_over_devices(count: int):
+def rounds_over_devices(count: int, batch: int = 1):
     """Slices of so many elements that keep all devices busy, one after the other: for work that reports between them.
+
+    ``batch`` is that of :func:`over_devices`.
 
     Examples
     --------
@@ -100,5 +126,6 @@ def rounds_over_devices(count: int):
     >>> [(s.start, s.stop) for s in rounds_over_devices(device_count() + 1)][-1][1] == device_count() + 1
     True
     """
-    for first in range(0, count, device_count()):
-        yield slice(first, min(first + device_count(), count))
+    each = device_count() * batch
+    for first in range(0, count, each):
+        yield slice(first, min(first + each, count))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
-import psutil
-
-from fitting.devices import device_count, local_devices
+from fitting.devices import device_count, free_bytes, local_devices, side_by_side
 from fitting.errors import InputError
 from fitting.evaluate.evaluation import EvaluationSettings
 from fitting.network.estimate import foretell, pace
 from fitting.optimize import Problem, ResponseProblem, SearchSettings, Settings
 from fitting.optimize.descent import CHECKS
+from fitting.optimize.search import CPU_BATCH
 from fitting.optimize.strategy import HEALTH_SEEDS, RACE_STEPS
 
 #: Memory of a process that has imported everything and compiles, beside the numbers of simulations.
@@ -145,10 +143,11 @@ def expect(
         pass
     elif response is None:
         if searching is not None:
-            rounds = _rounds(searching.population, searching.batch, devices) * searching.generations
-            rounds += _rounds(3 * searching.finalists, searching.batch, devices) * searching.seeds
+            most = searching.batch or side_by_side(run.bytes, on_cpu=CPU_BATCH)
+            rounds = _rounds(searching.population, most, devices) * searching.generations
+            rounds += _rounds(3 * searching.finalists, most, devices) * searching.seeds
             seconds["search"] = rounds * forward
-            batch = min(searching.batch, math.ceil(searching.population / devices))
+            batch = min(most, math.ceil(searching.population / devices))
             memory["The search"] = _bytes(own * batch * run.bytes), "search.batch or simulation.duration"
         healthy = math.ceil(HEALTH_SEEDS / devices)
         local = healthy * (backward + 2 * forward) + backward
@@ -178,18 +177,9 @@ def expect(
         nulls = math.ceil(evaluation.null_seeds / devices)
         for kind in ("zero", "mean") if nulls else ():
             seconds["evaluation"] += nulls * foretell(network.of_delays(kind), duration=long, dt=dt).seconds
-    side_by_side = min(own, evaluation.fresh_seeds)
-    memory["The evaluation"] = _bytes(side_by_side * fresh.bytes), "evaluation.duration or raise simulation.dt"
+    together = min(own * side_by_side(fresh.bytes), evaluation.fresh_seeds)
+    memory["The evaluation"] = _bytes(together * fresh.bytes), "evaluation.duration or raise simulation.dt"
     return Expectation(run.steps, seconds, memory, free_bytes() if available is None else available)
-
-
-def free_bytes() -> int:
-    """Memory that is free on this process's devices: of the first GPU, or of the machine."""
-    device = local_devices()[0]
-    statistics: dict[str, Any] = (device.memory_stats() if device.platform != "cpu" else None) or {}
-    if "bytes_limit" in statistics:
-        return int(statistics["bytes_limit"] - statistics.get("bytes_in_use", 0))
-    return int(psutil.virtual_memory().available)
 
 
 def _rounds(elements: int, batch: int, devices: int) -> int:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.devices import over_devices, rounds_over_devices
+from fitting.devices import over_devices, rounds_over_devices, side_by_side
 from fitting.optimize import Problem
 
 
@@ -139,11 +139,12 @@ def measure_surroundings(
         move, key = displaced
         return problem.loss(point | {name: point[name] + move[i] for i, name in enumerate(names)}, key)[0]
 
-    every = over_devices(evaluate)
+    batch = side_by_side(problem.bytes())
+    every = over_devices(evaluate, batch)
     keys = jnp.tile(jax.random.split(key, seeds), len(moves))
     moved = np.repeat(moves, seeds, axis=0).astype(jnp.result_type(float))
     found: list[float] = []
-    for some in rounds_over_devices(len(moved)):
+    for some in rounds_over_devices(len(moved), batch):
         found.extend(every((moved[some], keys[some]), point))
         if on_evaluation:
             on_evaluation(len(found), len(moved))

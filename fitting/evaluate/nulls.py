@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from fitting.devices import over_devices, rounds_over_devices
+from fitting.devices import over_devices, rounds_over_devices, side_by_side
 from fitting.errors import InputError
 from fitting.network import Network
 from fitting.optimize import Problem, ResponseProblem
@@ -43,15 +43,20 @@ def delay_nulls(
     found = {}
     values = {name: value for name, value in values.items() if name != "lengths"}
     for name, kind in (("zero_delays", "zero"), ("one_delay", "mean")):
-        score = _score(replace(problem, network=problem.network.of_delays(kind)), duration)
+        other = replace(problem, network=problem.network.of_delays(kind))
+        score, batch = _score(other, duration), _batch(other, duration)
         keys = jax.random.split(key, 1 if isinstance(problem, ResponseProblem) else seeds)
-        found[name] = float(np.mean(over_devices(lambda k, v, score=score: score(v, k))(keys, values)))
+        found[name] = float(np.mean(over_devices(lambda k, v, score=score: score(v, k), batch)(keys, values)))
     return found
 
 
 def _score(problem, duration=None):
     whole = replace(problem, target=problem.target._replace(pairs=None))
     return lambda values, key: whole.evaluate(values, key, duration)[0].fc_correlation
+
+
+def _batch(problem, duration=None) -> int:
+    return 1 if isinstance(problem, ResponseProblem) else side_by_side(problem.bytes(duration=duration))
 
 
 def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: int, bins: int = 10) -> list[xr.Dataset]:
@@ -222,9 +227,10 @@ def surrogate_test(
     common = Network.of_subjects(weights, lengths, **{name: getattr(network, name) for name in names})
     score = _score(replace(problem, network=common))
     values = {name: value for name, value in values.items() if name not in ("weights", "lengths")}
-    every = over_devices(lambda own, values, key: score(values | own, key))
+    batch = _batch(replace(problem, network=common))
+    every = over_devices(lambda own, values, key: score(values | own, key), batch)
     scores: list[float] = []
-    for some in rounds_over_devices(len(weights)):
+    for some in rounds_over_devices(len(weights), batch):
         scores.extend(every({"weights": weights[some], "lengths": lengths[some]}, values, key).tolist())
         if on_surrogate and len(scores) > 1:
             on_surrogate(len(scores) - 1, len(surrogates))

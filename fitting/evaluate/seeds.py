@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.devices import over_devices, rounds_over_devices
+from fitting.devices import over_devices, rounds_over_devices, side_by_side
 from fitting.objective import Target
 from fitting.optimize import Problem
 from fitting.signal import Observation, fc_correlation
@@ -119,8 +119,9 @@ def fresh_seeds(
     matrices: list[np.ndarray] = []
     unseen: list[float] = []
     viewed: dict[str, list[float]] = {name: [] for name in others}
-    every, keys = over_devices(one), jax.random.split(key, seeds)
-    for some in rounds_over_devices(seeds):
+    batch = side_by_side(problem.bytes(duration=duration))
+    every, keys = over_devices(one, batch), jax.random.split(key, seeds)
+    for some in rounds_over_devices(seeds, batch):
         terms, fcs, signals, seen = every(keys[some], dict(values))
         scores.extend(terms.fc_correlation)
         losses.extend(terms.loss)

@@ -65,6 +65,22 @@ def pace() -> float:
     return float(best / PACE_SECONDS)
 
 
+def memory(network: Network, steps: int, gradient: bool = False) -> int:
+    """Bytes that a simulation of so many steps needs, or its gradient, within a factor of about two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.network import Network
+    >>> from fitting.network.estimate import memory
+    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0))
+    >>> memory(network, 120_000) == 2 * memory(network, 60_000)
+    True
+    """
+    kept = KEPT_FOR_GRADIENT if gradient else KEPT
+    return int(kept * jnp.result_type(float).itemsize * steps * network.regions)
+
+
 def foretell(network: Network, *, duration: float, dt: float, gradient: bool = False) -> Estimate:
     """What :func:`estimate` measures, within a factor of about two, in milliseconds and without compiling anything.
 
@@ -85,8 +101,8 @@ def foretell(network: Network, *, duration: float, dt: float, gradient: bool = F
     --------
     >>> import numpy as np
     >>> from fitting.network import Network, foretell
-    >>> foretell(Network(np.ones((3, 3)), np.full((3, 3), 50.0)), duration=60_000.0, dt=0.5).bytes
-    2880000
+    >>> foretell(Network(np.ones((3, 3)), np.full((3, 3), 50.0)), duration=60_000.0, dt=0.5).steps
+    120000
     """
     steps, wide = steps_of(duration, dt), jnp.result_type(float).itemsize
     each = STEP_SECONDS
@@ -94,8 +110,7 @@ def foretell(network: Network, *, duration: float, dt: float, gradient: bool = F
         cost = SHORT_SECONDS if level.block < SHORT_BLOCK else CONNECTION_SECONDS
         each += cost * float(level.incoming.real.sum())
     each *= pace() * (GRADIENT if gradient else 1.0) * (1.5 if wide == 8 else 1.0)
-    kept = KEPT_FOR_GRADIENT if gradient else KEPT
-    return Estimate(steps, int(kept * wide * steps * network.regions), each * steps, each * 1000 / dt)
+    return Estimate(steps, memory(network, steps, gradient), each * steps, each * 1000 / dt)
 
 
 def estimate(

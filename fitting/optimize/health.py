@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from fitting.devices import over_devices
+from fitting.devices import over_devices, side_by_side
 from fitting.errors import InputError
 from fitting.optimize.problem import Problem
 
@@ -89,14 +89,15 @@ def gradient_health(
     single = replace(problem, seeds=1)
     keys = jax.random.split(key, seeds)
     flat, restore = ravel_pytree({name: jnp.asarray(value) for name, value in point.items()})
-    losses = over_devices(lambda k, x: single.loss(restore(x), k)[0])
+    batch = side_by_side(single.bytes(gradient=True))
+    losses = over_devices(lambda k, x: single.loss(restore(x), k)[0], batch)
     norm: dict[str, float] = {}
     forward_error = float("nan")
     tried = []
     for horizon in horizons:
         cut = replace(single, horizon=horizon)
         name = "whole" if horizon is None else f"{horizon:g} ms"
-        slopes = over_devices(lambda k, x, cut=cut: jax.grad(lambda x: cut.loss(restore(x), k)[0])(x))
+        slopes = over_devices(lambda k, x, cut=cut: jax.grad(lambda x: cut.loss(restore(x), k)[0])(x), batch)
         gradients = slopes(keys, flat).astype(float)
         mean = gradients.mean(0)
         norm[name] = float(np.linalg.norm(mean))

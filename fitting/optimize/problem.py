@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from fitting.errors import InputError
 from fitting.network import Network, simulate
+from fitting.network.estimate import memory
 from fitting.network.simulate import ADJOINTS, steps_of
 from fitting.objective import Objective, Target, Terms
 from fitting.optimize.parameters import Parameters
@@ -113,6 +114,10 @@ class Problem:
             adjoint=self.adjoint,
             horizon=self.horizon,
         ).rates
+
+    def bytes(self, gradient: bool = False, duration: float | None = None) -> int:
+        """Memory that a simulation needs, within a factor of about two."""
+        return memory(self.network, steps_of(duration or self.duration, self.dt), gradient)
 
     def evaluate(
         self, values: Mapping[str, Any], key, duration: float | None = None

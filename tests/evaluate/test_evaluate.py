@@ -49,6 +49,9 @@ class Bowl:
 
     duration, seeds = 10_000.0, 1
 
+    def bytes(self):
+        return 1
+
     def __init__(self, noise):
         from types import SimpleNamespace
 
