@@ -1,19 +1,23 @@
-"""Measure time and memory, one JSON line per case: ``python experiments/benchmark.py [case=NAME]``.
+"""Measure time and memory, one JSON line per case: ``python experiments/benchmark.py [case=NAME ...] [device=gpu]``.
 
 Each case runs in a process of its own, so that its peak memory means something. ``first_s`` includes
 compiling, ``median_s`` is the median of three later runs. The network cases are 80 regions of the
-embedded connectome, 6 s in steps of 0.1 ms, with noise, in 32 bits.
+embedded connectome, 6 s in steps of 0.1 ms, with noise, in 32 bits. ``operations`` are what the compiled program
+starts one after the other, each a kernel on a GPU, and ``written_mb`` what they write. The cases of many candidates
+take minutes on a CPU and run only if they are named.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import resource
 import subprocess
 import sys
 import time
-from functools import partial
+from functools import cache, partial
 
 STEPS_MS = 6000.0
 
@@ -76,6 +80,26 @@ def network_batch(candidates=16):
 
     values = {name: jnp.linspace(0.8, 1.2, candidates) * value for name, value in _values().items()}
     return jax.jit(jax.vmap(partial(_loss, _network(), STEPS_MS))), (values,)
+
+
+def many_candidates(gradient=False, candidates=256, duration=STEPS_MS, dt=0.1):
+    """Value, or value and gradient, for many candidates: shared out among devices, in batches as memory allows."""
+    import jax
+    import jax.numpy as jnp
+
+    from fitting.devices import over_devices, side_by_side
+    from fitting.network import simulate
+    from fitting.network.estimate import memory
+
+    network = _network()
+
+    def loss(values):
+        rates = simulate(network, values, duration=duration, dt=dt, key=jax.random.key(0)).rates
+        return jnp.mean(rates[len(rates) // 3 :] ** 2)
+
+    batch = side_by_side(memory(network, round(duration / dt), gradient), on_cpu=4)
+    values = {name: jnp.linspace(0.8, 1.2, candidates) * value for name, value in _values().items()}
+    return over_devices(jax.value_and_grad(loss) if gradient else loss, batch), (values,)
 
 
 def _signals(samples, regions):
@@ -150,38 +174,129 @@ CASES = {
 }
 
 
+#: On a CPU these take minutes.
+MANY = {
+    "candidates_256": many_candidates,
+    "candidates_256_gradient": partial(many_candidates, gradient=True),
+    "candidates_64_120s": partial(many_candidates, candidates=64, duration=120_000.0, dt=0.25),
+    "candidates_64_120s_gradient": partial(many_candidates, gradient=True, candidates=64, duration=120_000.0, dt=0.25),
+}
+
+#: Instructions of a compiled program that start nothing.
+FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"}
+
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "c64": 8, "c128": 16}
+
+
+def work_of(text: str) -> tuple[int, int]:
+    """Operations that a compiled program starts, loops counted as often as they run, and the bytes that they write."""
+    computations, entry = {}, ""
+    for line in text.splitlines():
+        head = re.match(r"(ENTRY )?%?([\w.-]+) \(.*\{$", line)
+        if head:
+            instructions = computations.setdefault(head[2], [])
+            entry = head[2] if head[1] else entry
+        elif line.startswith("  "):
+            instructions.append(line.strip())
+
+    def size(shapes):
+        found = re.findall(r"(\w+)\[([\d,]*)\]", shapes)
+        return sum(BYTES.get(kind, 8) * math.prod(int(n) for n in dims.split(",") if n) for kind, dims in found)
+
+    def written(name, line):
+        # A slice that is put into an array in place writes only itself.
+        called = re.search(r"calls=%?([\w.-]+)", line)
+        inside = computations[called[1] if called else name]
+        last = next(i for i in inside if i.startswith("ROOT ")) if called else line
+        put = re.search(r"dynamic-update-slice\(%?[\w.-]+, %?([\w.-]+)", last)
+        if put:
+            line = next(i for i in inside if i.startswith(f"%{put[1]} = "))
+        return size(re.split(r" [a-z][a-z-]*\(", line.split(" = ", 1)[1], maxsplit=1)[0])
+
+    @cache
+    def work(name):
+        count = total = 0
+        for line in computations[name]:
+            code = re.search(r"[\]})] ([a-z][a-z-]*)\(", line)
+            if not code or code[1] in FREE:
+                continue
+            inner = re.findall(r"(?:body|condition|to_apply|true_computation|false_computation)=%?([\w.-]+)", line)
+            branches = re.search(r"branch_computations=\{([^}]*)\}", line)
+            if code[1] == "while":
+                trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
+                parts = [work(part) for part in inner]
+                count += (int(trips[1]) if trips else 1) * sum(c for c, _ in parts)
+                total += (int(trips[1]) if trips else 1) * sum(w for _, w in parts)
+            elif code[1] in ("call", "conditional"):
+                inner += [part.strip().lstrip("%") for part in branches[1].split(",")] if branches else []
+                parts = [work(part) for part in inner]
+                count, total = count + max(c for c, _ in parts), total + max(w for _, w in parts)
+            else:
+                count, total = count + 1, total + written(name, line)
+        return count, total
+
+    return work(entry)
+
+
 def measure(name: str) -> dict:
     """Time one case in this process."""
     import jax
 
-    function, arguments = CASES[name]()
+    # Importing it switches 64 bits off: before a case chooses.
+    import fitting  # noqa: F401
+
+    function, arguments = (CASES | MANY)[name]()
     seconds = []
     for _ in range(4):
         start = time.perf_counter()
         jax.block_until_ready(function(*arguments))
         seconds.append(time.perf_counter() - start)
-    return {
+    device = jax.devices()[0]
+    found = {
         "case": name,
         "first_s": round(seconds[0], 3),
         "median_s": round(sorted(seconds[1:])[1], 4),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "device": jax.devices()[0].device_kind,
+        "device": device.device_kind,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": os.environ.get("NPROC", "all"),
         "jax": jax.__version__,
     }
+    if name in MANY:
+        found["candidates_per_s"] = round(len(arguments[0]["k"]) / found["median_s"], 2)
+    else:
+        operations, written = work_of(function.lower(*arguments).compile().as_text())
+        found |= {"operations": operations, "written_mb": round(written / 1e6)}
+    if device.platform != "cpu":
+        found["peak_device_mb"] = round((device.memory_stats() or {}).get("peak_bytes_in_use", 0) / 1e6)
+    return found
 
 
 def main(arguments: list[str]) -> int:
-    """Run the cases that the command line names, or all."""
+    """Run the cases that the command line names, or all but those of many candidates."""
     if arguments and arguments[0] == "--in-process":
         print(json.dumps(measure(arguments[1])), flush=True)
         return 0
-    names = [argument.removeprefix("case=") for argument in arguments] or list(CASES)
-    unknown = [name for name in names if name not in CASES]
-    if unknown:
-        print(f"error: unknown case {', '.join(unknown)}; choose from {', '.join(CASES)}", file=sys.stderr)
+    devices = [argument.removeprefix("device=") for argument in arguments if argument.startswith("device=")]
+    names = [argument.removeprefix("case=") for argument in arguments if not argument.startswith("device=")]
+    known = CASES | MANY
+    unknown = [name for name in names if name not in known]
+    if unknown or not set(devices) <= {"cpu", "gpu"}:
+        what = f"unknown case {', '.join(unknown)}" if unknown else f"unknown device {', '.join(devices)}"
+        print(f"error: {what}; choose from {', '.join(known if unknown else ('cpu', 'gpu'))}", file=sys.stderr)
         return 2
-    return max(subprocess.call([sys.executable, __file__, "--in-process", name]) for name in names)
+    environment = dict(os.environ)
+    if devices:
+        environment["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[devices[-1]]
+    # A simulation is faster on one thread (see environment.py); connectivity and linear response on all.
+    alone = environment | {"NPROC": environment.get("NPROC", "1")}
+    return max(
+        subprocess.call(
+            [sys.executable, __file__, "--in-process", name],
+            env=alone if name.startswith(("network", "candidates")) else environment,
+        )
+        for name in names or CASES
+    )
 
 
 if __name__ == "__main__":

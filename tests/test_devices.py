@@ -8,6 +8,27 @@ import sys
 import numpy as np
 import pytest
 
+from fitting import devices
+
+
+class Gpu:
+    """What a device with 8 GB says of itself, 2 GB of them in use."""
+
+    platform = "gpu"
+
+    def memory_stats(self):
+        return {"bytes_limit": 8_000_000_000, "bytes_in_use": 2_000_000_000}
+
+
+def test_batches_are_sized_from_free_memory(monkeypatch):
+    assert devices.side_by_side(10**15) == 1
+    assert devices.side_by_side(10**15, on_cpu=4) == 4
+    monkeypatch.setattr(devices, "local_devices", lambda: [Gpu()])
+    assert devices.free_bytes() == 6_000_000_000
+    assert devices.side_by_side(10_000_000, on_cpu=4) == 300
+    assert devices.side_by_side(10**15, on_cpu=4) == 1
+
+
 #: Everything that is shared out among devices, on a small network. Arguments: file, [address, processes, number].
 SCRIPT = """
 import sys

@@ -447,3 +447,45 @@ assert jax.device_count() == environment.cores(), jax.devices()
         [sys.executable, "-c", code], cwd=ROOT / "experiments", env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_operations_of_a_program_are_counted():
+    """A loop of five turns: its body adds, writes a row of four numbers in place; its condition compares."""
+    import benchmark
+
+    program = """
+HloModule small
+
+%put (at.1: s32[], rows.1: f32[5,4]) -> f32[5,4] {
+  %at.1 = s32[] parameter(0)
+  %rows.1 = f32[5,4]{1,0} parameter(1)
+  %one.1 = f32[1,4]{1,0} broadcast(%at.1), dimensions={}
+  ROOT %put.1 = f32[5,4]{1,0} dynamic-update-slice(%rows.1, %one.1, %at.1, %at.1)
+}
+
+%body (state.2: (s32[], f32[5,4])) -> (s32[], f32[5,4]) {
+  %state.2 = (s32[], f32[5,4]{1,0}) parameter(0)
+  %at.2 = s32[] get-tuple-element(%state.2), index=0
+  %rows.2 = f32[5,4]{1,0} get-tuple-element(%state.2), index=1
+  %next.2 = s32[] add(%at.2, %at.2)
+  %written.2 = f32[5,4]{1,0} fusion(%at.2, %rows.2), kind=kLoop, calls=%put
+  ROOT %new.2 = (s32[], f32[5,4]{1,0}) tuple(%next.2, %written.2)
+}
+
+%condition (state.3: (s32[], f32[5,4])) -> pred[] {
+  %state.3 = (s32[], f32[5,4]{1,0}) parameter(0)
+  %at.3 = s32[] get-tuple-element(%state.3), index=0
+  ROOT %less.3 = pred[] compare(%at.3, %at.3), direction=LT
+}
+
+ENTRY %main (rows.4: f32[5,4]) -> f32[5,4] {
+  %rows.4 = f32[5,4]{1,0} parameter(0)
+  %zero.4 = s32[] constant(0)
+  %copied.4 = f32[5,4]{1,0} copy(%rows.4)
+  %state.4 = (s32[], f32[5,4]{1,0}) tuple(%zero.4, %copied.4)
+  %done.4 = (s32[], f32[5,4]{1,0}) while(%state.4), condition=%condition, body=%body, TURNS
+  ROOT %result.4 = f32[5,4]{1,0} get-tuple-element(%done.4), index=1
+}
+"""
+    program = program.replace("TURNS", 'backend_config={"known_trip_count":{"n":"5"}}')
+    assert benchmark.work_of(program) == (1 + 5 * 3, 80 + 5 * (4 + 16 + 1))

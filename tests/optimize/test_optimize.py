@@ -1,6 +1,7 @@
 """Parameters, the whole chain's gradient, and the fit loop: finding, surviving, stopping, resuming."""
 
 import json
+import re
 import signal
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from fitting import InputError
 from fitting.network import Network, simulate, simulated_recording
 from fitting.objective import Objective, Target
 from fitting.optimize import Parameter, Parameters, Problem, Settings, fit
+from fitting.optimize.descent import guarded_step
 from fitting.optimize.interrupt import Interrupt
 from fitting.signal import Observation
 
@@ -111,6 +113,17 @@ def test_one_key_is_one_fit(problem):
     runs = [fit(problem, optax.adam(0.2), Settings(steps=3), key=jax.random.key(5)) for _ in range(2)]
     np.testing.assert_array_equal(runs[0].history["loss"], runs[1].history["loss"])
     assert runs[0].fitted["k"] == runs[1].fitted["k"]
+
+
+def test_a_step_asks_nothing_of_the_host(problem):
+    """Nor does calling it copy anything to the device."""
+    optimizer, point = optax.adam(0.2), problem.parameters.start()
+    arguments = jax.device_put((point, optimizer.init(point), jax.random.key(0)))
+    compiled = jax.jit(guarded_step(problem, optimizer)).lower(*arguments).compile()
+    assert not re.search(r"callback|infeed|outfeed|send\(|recv\(", compiled.as_text())
+    with jax.transfer_guard("disallow"):
+        moved = jax.block_until_ready(compiled(*arguments))
+        compiled(*moved[:2], arguments[2])
 
 
 @pytest.mark.parametrize("stop", [1, 3])
