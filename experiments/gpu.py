@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 HERE = Path(__file__).resolve().parent
 
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     on_gpu, on_cpu = bench("gpu", BOTH + GPU_ONLY), bench("cpu", BOTH)
     fits = [fit(device, a.removeprefix("fc=")) for a in arguments for device in ("gpu", "cpu") if a.startswith("fc=")]
     kind = next(iter(on_gpu.values()), {}).get("device", "GPU")
-    table = Table("case", f"{kind}, s", "CPU, s", "ratio", "GPU memory, MB", "µs per operation", title_justify="left")
+    table = Table(Column("case", overflow="fold"), f"{kind}, s", "CPU, s", "ratio", "GPU, MB", "µs/operation")
     for name, found in on_gpu.items():
         cpu = on_cpu.get(name, {}).get("median_s")
         each = 1e6 * found["median_s"] / found["operations"] if "operations" in found else None
