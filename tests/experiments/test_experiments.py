@@ -129,7 +129,7 @@ def test_a_sweep_survives_a_job_that_fails(tmp_path):
     )
     done = run("simulate.py", "--multirun", "experiment=debug", *jobs)
     assert done.returncode == 0, done.stderr
-    assert "make it diverge" in json.loads((tmp_path / "1" / "summary.json").read_text())["note"]
+    assert "Lower simulation.dt" in json.loads((tmp_path / "1" / "summary.json").read_text())["note"]
     assert "scored -1" in done.stderr
     assert (tmp_path / "0" / "simulation.nc").is_file()
     assert json.loads((tmp_path / "0" / "summary.json").read_text())["fc_correlation"]["fresh_seeds"]["n"] == 2
@@ -182,6 +182,7 @@ def test_a_matrix_of_yours(meg_fc_path, tmp_path):
         "experiment=debug",
         "data=fc_matrix",
         f"data.path={meg_fc_path}",
+        "fit.steps=0",
         f"hydra.run.dir={tmp_path}",
         *SHORT,
     )
