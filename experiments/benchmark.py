@@ -97,7 +97,7 @@ def many_candidates(gradient=False, candidates=256, duration=STEPS_MS, dt=0.1):
         rates = simulate(network, values, duration=duration, dt=dt, key=jax.random.key(0)).rates
         return jnp.mean(rates[len(rates) // 3 :] ** 2)
 
-    batch = side_by_side(memory(network, round(duration / dt), gradient), on_cpu=4)
+    batch = side_by_side(memory(network, round(duration / dt), gradient))
     values = {name: jnp.linspace(0.8, 1.2, candidates) * value for name, value in _values().items()}
     return over_devices(jax.value_and_grad(loss) if gradient else loss, batch), (values,)
 

@@ -36,18 +36,18 @@ def free_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def side_by_side(each: int, on_cpu: int = 1) -> int:
+def side_by_side(each: int) -> int:
     """Elements of so many bytes that a device computes at once: on a GPU as many as fit into its free memory.
 
-    Half of it is left for what the estimate does not know. A core of a CPU gains little from more than a few.
+    Half of it is left for what the estimate does not know. A core of a CPU gains nothing from more than one.
 
     Examples
     --------
     >>> from fitting.devices import side_by_side
-    >>> side_by_side(1_000_000, on_cpu=4) >= 4
+    >>> side_by_side(1_000_000) >= 1
     True
     """
-    return on_cpu if local_devices()[0].platform == "cpu" else max(1, free_bytes() // (2 * each))
+    return 1 if local_devices()[0].platform == "cpu" else max(1, free_bytes() // (2 * each))
 
 
 def first_process() -> bool:

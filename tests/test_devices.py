@@ -22,11 +22,10 @@ class Gpu:
 
 def test_batches_are_sized_from_free_memory(monkeypatch):
     assert devices.side_by_side(10**15) == 1
-    assert devices.side_by_side(10**15, on_cpu=4) == 4
     monkeypatch.setattr(devices, "local_devices", lambda: [Gpu()])
     assert devices.free_bytes() == 6_000_000_000
-    assert devices.side_by_side(10_000_000, on_cpu=4) == 300
-    assert devices.side_by_side(10**15, on_cpu=4) == 1
+    assert devices.side_by_side(10_000_000) == 300
+    assert devices.side_by_side(10**15) == 1
 
 
 #: Everything that is shared out among devices, on a small network. Arguments: file, [address, processes, number].

@@ -11,7 +11,6 @@ from fitting.evaluate.evaluation import EvaluationSettings
 from fitting.network.estimate import foretell, pace
 from fitting.optimize import Problem, ResponseProblem, SearchSettings, Settings
 from fitting.optimize.descent import CHECKS
-from fitting.optimize.search import CPU_BATCH
 from fitting.optimize.strategy import HEALTH_SEEDS, RACE_STEPS
 
 #: Memory of a process that has imported everything and compiles, beside the numbers of simulations.
@@ -143,7 +142,7 @@ def expect(
         pass
     elif response is None:
         if searching is not None:
-            most = searching.batch or side_by_side(run.bytes, on_cpu=CPU_BATCH)
+            most = searching.batch or side_by_side(run.bytes)
             rounds = _rounds(searching.population, most, devices) * searching.generations
             rounds += _rounds(3 * searching.finalists, most, devices) * searching.seeds
             seconds["search"] = rounds * forward
@@ -183,9 +182,9 @@ def expect(
 
 
 def _rounds(elements: int, batch: int, devices: int) -> int:
-    """Simulations that a device makes one after the other; a batch saves a third of them."""
+    """How often a device computes a batch, each as long as its elements one after the other on a CPU."""
     each = math.ceil(elements / devices)
-    return math.ceil(each * (0.7 if batch > 1 and each > 1 else 1.0))
+    return each if local_devices()[0].platform == "cpu" else math.ceil(each / batch)
 
 
 def _connectivity(problem: Problem, duration: float) -> float:

@@ -21,9 +21,6 @@ from fitting.optimize.descent import Settings, fingerprint
 from fitting.optimize.problem import Problem
 from fitting.optimize.response import ResponseProblem
 
-#: Candidates that a core simulates side by side: four take as long as three one after the other.
-CPU_BATCH = 4
-
 
 @dataclass(frozen=True)
 class SearchSettings:
@@ -38,8 +35,8 @@ class SearchSettings:
     spread : float
         Standard deviation of the first population in the unconstrained space: 1.5 reaches over most of the bounds.
     batch : int, optional
-        Candidates that each device simulates side by side: more need more memory. Unless given, four on a CPU, and
-        on a GPU as many as fit into its memory.
+        Candidates that each device simulates side by side: more need more memory. Unless given, one on a core of a
+        CPU, which gains nothing from more, and on a GPU as many as fit into its memory.
     finalists : int
         Candidates that are evaluated again, on noise seeds of their own, and handed on.
     seeds : int
@@ -193,7 +190,7 @@ def evaluator(problem: Problem | ResponseProblem, point: Mapping[str, Any], name
     if isinstance(problem, ResponseProblem):
         batch = 1
     elif batch is None:
-        batch = side_by_side(problem.bytes(), on_cpu=CPU_BATCH)
+        batch = side_by_side(problem.bytes())
 
     def one(x, key):
         loss, terms = problem.loss(dict(point) | dict(zip(names, x, strict=True)), key)
