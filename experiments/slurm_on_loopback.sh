@@ -41,7 +41,7 @@ KillWait=10
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$cores RealMemory=$memory State=UNKNOWN
 PartitionName=local Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
-  # Requeued jobs wait two minutes unless told otherwise; here somebody is watching.
+  # Requeued jobs wait two minutes unless told otherwise (SLURM 22.05 does not listen); here somebody is watching.
   echo "SchedulerParameters=requeue_delay=5" >> "$conf"
   runuser -u munge -- munged
   slurmctld
