@@ -391,7 +391,7 @@ def test_readmes_example_runs(capsys, float32):
 def test_a_fit_by_linear_response(tmp_path):
     done = run(
         "fit.py", "experiment=debug", "solver=response", "data.held_out=0.3", f"hydra.run.dir={tmp_path}",
-        "evaluation.fresh_seeds=2", "evaluation.initial_seeds=1", *SHORT,
+        "evaluation.fresh_seeds=2", "evaluation.initial_seeds=1", "evaluation.profile_steps=3", *SHORT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
