@@ -10,14 +10,12 @@ take minutes on a CPU and run only if they are named.
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import resource
 import subprocess
 import sys
 import time
-from functools import cache, partial
+from functools import partial
 
 STEPS_MS = 6000.0
 
@@ -34,13 +32,13 @@ def _network(high: float = 8.0, regions: int = 80):
     return Network(weights / copies, lengths, node="wilson_cowan_notebook", speed_bounds=(1.0, high))
 
 
-def _loss(network, duration, values):
+def _loss(network, duration, values, dt=0.1):
     import jax
     import jax.numpy as jnp
 
     from fitting.network import simulate
 
-    rates = simulate(network, values, duration=duration, dt=0.1, key=jax.random.key(0)).rates
+    rates = simulate(network, values, duration=duration, dt=dt, key=jax.random.key(0)).rates
     return jnp.mean(rates[len(rates) // 3 :] ** 2)
 
 
@@ -73,33 +71,33 @@ def network_gradient_regional():
     return jax.jit(jax.value_and_grad(partial(_loss, network, STEPS_MS))), (values,)
 
 
-def network_batch(candidates=16):
-    """Forward for many candidates at once; compare with as many single runs."""
+def of_candidates(gradient, candidates, duration=STEPS_MS, dt=0.1):
+    """Value, or value and gradient, of one candidate; the values of all; and the bytes that each needs."""
     import jax
     import jax.numpy as jnp
 
-    values = {name: jnp.linspace(0.8, 1.2, candidates) * value for name, value in _values().items()}
-    return jax.jit(jax.vmap(partial(_loss, _network(), STEPS_MS))), (values,)
-
-
-def many_candidates(gradient=False, candidates=256, duration=STEPS_MS, dt=0.1):
-    """Value, or value and gradient, for many candidates: shared out among devices, in batches as memory allows."""
-    import jax
-    import jax.numpy as jnp
-
-    from fitting.devices import over_devices, side_by_side
-    from fitting.network import simulate
     from fitting.network.estimate import memory
 
     network = _network()
-
-    def loss(values):
-        rates = simulate(network, values, duration=duration, dt=dt, key=jax.random.key(0)).rates
-        return jnp.mean(rates[len(rates) // 3 :] ** 2)
-
-    batch = side_by_side(memory(network, round(duration / dt), gradient))
+    loss = partial(_loss, network, duration, dt=dt)
     values = {name: jnp.linspace(0.8, 1.2, candidates) * value for name, value in _values().items()}
-    return over_devices(jax.value_and_grad(loss) if gradient else loss, batch), (values,)
+    return (jax.value_and_grad(loss) if gradient else loss), values, memory(network, round(duration / dt), gradient)
+
+
+def network_batch(candidates=16):
+    """Forward for many candidates at once; compare with as many single runs."""
+    import jax
+
+    loss, values, _ = of_candidates(False, candidates)
+    return jax.jit(jax.vmap(loss)), (values,)
+
+
+def many_candidates(gradient=False, candidates=256, **settings):
+    """Value, or value and gradient, for many candidates: shared out among devices, in batches as memory allows."""
+    from fitting.devices import over_devices, side_by_side
+
+    loss, values, each = of_candidates(gradient, candidates, **settings)
+    return over_devices(loss, side_by_side(each)), (values,)
 
 
 def _signals(samples, regions):
@@ -182,68 +180,13 @@ MANY = {
     "candidates_64_120s_gradient": partial(many_candidates, gradient=True, candidates=64, duration=120_000.0, dt=0.25),
 }
 
-#: Instructions of a compiled program that start nothing.
-FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"}
-
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "c64": 8, "c128": 16}
-
-
-def work_of(text: str) -> tuple[int, int]:
-    """Operations that a compiled program starts, loops counted as often as they run, and the bytes that they write."""
-    computations, entry = {}, ""
-    for line in text.splitlines():
-        head = re.match(r"(ENTRY )?%?([\w.-]+) \(.*\{$", line)
-        if head:
-            instructions = computations.setdefault(head[2], [])
-            entry = head[2] if head[1] else entry
-        elif line.startswith("  "):
-            instructions.append(line.strip())
-
-    def size(shapes):
-        found = re.findall(r"(\w+)\[([\d,]*)\]", shapes)
-        return sum(BYTES.get(kind, 8) * math.prod(int(n) for n in dims.split(",") if n) for kind, dims in found)
-
-    def written(name, line):
-        # A slice that is put into an array in place writes only itself.
-        called = re.search(r"calls=%?([\w.-]+)", line)
-        inside = computations[called[1] if called else name]
-        last = next(i for i in inside if i.startswith("ROOT ")) if called else line
-        put = re.search(r"dynamic-update-slice\(%?[\w.-]+, %?([\w.-]+)", last)
-        if put:
-            line = next(i for i in inside if i.startswith(f"%{put[1]} = "))
-        return size(re.split(r" [a-z][a-z-]*\(", line.split(" = ", 1)[1], maxsplit=1)[0])
-
-    @cache
-    def work(name):
-        count = total = 0
-        for line in computations[name]:
-            code = re.search(r"[\]})] ([a-z][a-z-]*)\(", line)
-            if not code or code[1] in FREE:
-                continue
-            inner = re.findall(r"(?:body|condition|to_apply|true_computation|false_computation)=%?([\w.-]+)", line)
-            branches = re.search(r"branch_computations=\{([^}]*)\}", line)
-            if code[1] == "while":
-                trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
-                parts = [work(part) for part in inner]
-                count += (int(trips[1]) if trips else 1) * sum(c for c, _ in parts)
-                total += (int(trips[1]) if trips else 1) * sum(w for _, w in parts)
-            elif code[1] in ("call", "conditional"):
-                inner += [part.strip().lstrip("%") for part in branches[1].split(",")] if branches else []
-                parts = [work(part) for part in inner]
-                count, total = count + max(c for c, _ in parts), total + max(w for _, w in parts)
-            else:
-                count, total = count + 1, total + written(name, line)
-        return count, total
-
-    return work(entry)
-
-
 def measure(name: str) -> dict:
     """Time one case in this process."""
     import jax
 
     # Importing it switches 64 bits off: before a case chooses.
     import fitting  # noqa: F401
+    from kernels import work_of
 
     function, arguments = (CASES | MANY)[name]()
     seconds = []

@@ -22,6 +22,21 @@ def local_devices() -> list[jax.Device]:
     return jax.local_devices(backend=getattr(chosen, "platform", chosen))
 
 
+def on_gpu() -> bool:
+    """Whether programs are made for a GPU: the kind that ``jax_default_device`` names, or else JAX's first choice.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fitting.devices import on_gpu
+    >>> with jax.default_device("cpu"):
+    ...     on_gpu()
+    False
+    """
+    chosen = jax.config.values["jax_default_device"]
+    return (getattr(chosen, "platform", chosen) or jax.default_backend()) != "cpu"
+
+
 def device_count() -> int:
     """Devices of all processes."""
     return len(local_devices()) * jax.process_count()

@@ -34,6 +34,14 @@ LARGEST_BLOCK = 128
 #: several times faster on a CPU than a matrix product whose matrices are that small.
 MATRIX_BLOCK = 32
 
+#: Connections that are summed at once on a GPU. Sums shorter than a warp of 32 threads become one kernel with what they
+#: add up, in which windows are read where they lie; before longer sums, or matrix products, XLA copies all windows.
+SERIAL = 31
+
+#: Steps that a program for a GPU writes out one after the other. XLA makes a few kernels of them, where a loop starts as
+#: many for every step; more save little and compile for longer. On a CPU a loop is faster.
+UNROLLED = 16
+
 
 @dataclass(frozen=True, eq=False)
 class Edges:
@@ -79,29 +87,38 @@ class Delays:
         Whole steps of history that are kept.
     nearest : bool
         Round delays to whole steps instead of interpolating.
+    gpu : bool
+        Process them in few large operations, for a device on which starting one costs as much as computing for
+        thousands of regions.
     """
 
     levels: tuple[Level, ...]
     every: Edges
     longest: int
     nearest: bool
+    gpu: bool = False
 
     @property
     def block(self) -> int:
         """Steps in the longest block."""
         return self.levels[0].block
 
+    def unroll(self, count: int, steps: int = 1) -> int:
+        """How many iterations of a loop over ``count`` times ``steps`` steps are written out at a time."""
+        return min(count, max(1, UNROLLED // steps)) if self.gpu else 1
+
 
 class Taps(NamedTuple):
     """Connections of one level with their weights and delays, ready for :func:`gather`.
 
     ``first`` is the sample of a window that a connection's two-point stencil starts from, relative
-    to the block; ``weights[:, 0]`` multiplies that sample and ``weights[:, 1]`` the next one.
+    to the block; ``earlier`` multiplies that sample and ``later`` the next one. All are (regions, degree).
     """
 
-    rows: jax.Array  # (regions, degree)
-    first: jax.Array  # (regions, degree)
-    weights: jax.Array  # (regions, 2, degree)
+    rows: jax.Array
+    first: jax.Array
+    earlier: jax.Array
+    later: jax.Array
 
 
 def _group(connected: np.ndarray, by_source: bool) -> Edges:
@@ -124,6 +141,7 @@ def plan(
     longest: float,
     nearest: bool = False,
     largest_block: int = LARGEST_BLOCK,
+    gpu: bool = False,
 ) -> Delays:
     """Sort connections into levels by the shortest delay that each can have.
 
@@ -139,6 +157,8 @@ def plan(
         Round delays to whole steps.
     largest_block : int
         Upper bound on the block of the longest connections, in steps.
+    gpu : bool
+        For a GPU: see :class:`Delays`.
 
     Returns
     -------
@@ -159,7 +179,7 @@ def plan(
         upper = block
         if members.any() or (block == smallest and not levels):
             levels.append(Level(block, _group(members, False), _group(members, True)))
-    return Delays(tuple(levels), _group(connected, False), int(np.floor(longest)) + 2, nearest)
+    return Delays(tuple(levels), _group(connected, False), int(np.floor(longest)) + 2, nearest, gpu)
 
 
 def split(delays: Delays, delay):
@@ -174,7 +194,7 @@ def incoming_taps(delays: Delays, level: Level, weights, delay) -> Taps:
     edges = level.incoming
     weight = edges.take(weights, 0.0)
     whole, fraction = split(delays, edges.take(delay, float(level.block)))
-    return Taps(jnp.asarray(edges.source), -whole - 1, jnp.stack([weight * fraction, weight * (1 - fraction)], axis=1))
+    return Taps(jnp.asarray(edges.source), -whole - 1, weight * fraction, weight * (1 - fraction))
 
 
 def outgoing_taps(delays: Delays, level: Level, weights, delay) -> Taps:
@@ -182,7 +202,7 @@ def outgoing_taps(delays: Delays, level: Level, weights, delay) -> Taps:
     edges = level.outgoing
     weight = edges.take(weights, 0.0)
     whole, fraction = split(delays, edges.take(delay, float(level.block)))
-    return Taps(jnp.asarray(edges.target), whole, jnp.stack([weight * (1 - fraction), weight * fraction], axis=1))
+    return Taps(jnp.asarray(edges.target), whole, weight * (1 - fraction), weight * fraction)
 
 
 def windows(buffer, rows, starts, length: int):
@@ -197,20 +217,24 @@ def windows(buffer, rows, starts, length: int):
     )
 
 
-def gather(taps: Taps, buffer, column, block: int):
+def gather(delays: Delays, taps: Taps, buffer, column, block: int):
     """Weighted sum over connections for ``block`` steps from ``column`` on: ``(regions, block)``."""
     window = windows(buffer, taps.rows, taps.first + column, block + 1)
-    if block < MATRIX_BLOCK:
-        terms = [
-            taps.weights[:, 0, d, None] * window[:, d, :-1] + taps.weights[:, 1, d, None] * window[:, d, 1:]
-            for d in range(window.shape[1])
-        ]
-        while len(terms) > 1:
-            pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
-            terms = pairs + terms[len(pairs) * 2 :]
-        return terms[0]
-    both = jnp.einsum("rcd,rdt->rct", taps.weights, window, precision=lax.Precision.HIGHEST)
-    return both[:, 0, :-1] + both[:, 1, 1:]
+    if block >= MATRIX_BLOCK and not delays.gpu:
+        weights = jnp.stack([taps.earlier, taps.later], axis=1)
+        both = jnp.einsum("rcd,rdt->rct", weights, window, precision=lax.Precision.HIGHEST)
+        return both[:, 0, :-1] + both[:, 1, 1:]
+    if delays.gpu:
+        terms = taps.earlier[..., None] * window[:, :, :-1] + taps.later[..., None] * window[:, :, 1:]
+        return sum(terms[:, d : d + SERIAL].sum(1) for d in range(0, terms.shape[1], SERIAL))
+    terms = [
+        taps.earlier[:, d, None] * window[:, d, :-1] + taps.later[:, d, None] * window[:, d, 1:]
+        for d in range(window.shape[1])
+    ]
+    while len(terms) > 1:
+        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + terms[len(pairs) * 2 :]
+    return terms[0]
 
 
 def correlate(delays: Delays, history, column, cotangent, whole):
@@ -221,6 +245,9 @@ def correlate(delays: Delays, history, column, cotangent, whole):
     """
     block = cotangent.shape[1]
     window = windows(history, jnp.asarray(delays.every.source), column - whole - 1, block + 1)
+    if delays.gpu:
+        each = cotangent[:, None, :]
+        return jnp.stack([(each * window[:, :, :-1]).sum(-1), (each * window[:, :, 1:]).sum(-1)], axis=-1)
     zero = jnp.zeros_like(cotangent[:, :1])
     shifted = jnp.stack([jnp.concatenate([cotangent, zero], 1), jnp.concatenate([zero, cotangent], 1)], axis=-1)
     return jnp.einsum("rdt,rtc->rdc", window, shifted, precision=lax.Precision.HIGHEST)

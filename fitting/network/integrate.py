@@ -94,7 +94,7 @@ def _forward(scheme: Scheme, start: Start, weights, delay, parameters, source, k
     def run(depth, buffer, state, t, delayed, noise):
         """Advance by one block of level ``depth``; ``delayed`` holds the input of longer levels."""
         size = delays.levels[depth].block
-        delayed = delayed + gather(taps[depth], buffer, now + t, size)
+        delayed = delayed + gather(delays, taps[depth], buffer, now + t, size)
         if depth + 1 < len(delays.levels):
             inner = delays.levels[depth + 1].block
 
@@ -107,7 +107,10 @@ def _forward(scheme: Scheme, start: Start, weights, delay, parameters, source, k
             count = size // inner
             noise = noise.reshape(count, inner, *noise.shape[1:])
             (buffer, state), (delayed, recorded) = lax.scan(
-                sub, (buffer, state), (jnp.arange(count), _parts(delayed, count), noise)
+                sub,
+                (buffer, state),
+                (jnp.arange(count), _parts(delayed, count), noise),
+                unroll=delays.unroll(count, inner),
             )
             return buffer, state, (delayed.reshape(size, -1), jax.tree.map(_flatten_time, recorded))
 
@@ -117,7 +120,9 @@ def _forward(scheme: Scheme, start: Start, weights, delay, parameters, source, k
             return state, (coupled, recorded)
 
         delayed = delayed.T
-        state, (coupled, recorded) = lax.scan(one, state, (jnp.arange(size), delayed, noise))
+        state, (coupled, recorded) = lax.scan(
+            one, state, (jnp.arange(size), delayed, noise), unroll=delays.unroll(size)
+        )
         buffer = lax.dynamic_update_slice(buffer, coupled.T, (0, now + 1 + t))
         return buffer, state, (delayed, recorded)
 
@@ -189,7 +194,7 @@ def _backward(scheme: Scheme, memory, cotangent: Path):
     def run(depth, inputs_bar, state_bar, parameters_bar, t, coupled_bar, steps):
         """Walk one block of level ``depth`` backwards; ``steps`` holds what each step needs."""
         size = delays.levels[depth].block
-        coupled_bar = coupled_bar + gather(taps[depth], inputs_bar, zero + t + 1, size)
+        coupled_bar = coupled_bar + gather(delays, taps[depth], inputs_bar, zero + t + 1, size)
         if depth + 1 < len(delays.levels):
             inner = delays.levels[depth + 1].block
             count = size // inner
@@ -206,6 +211,7 @@ def _backward(scheme: Scheme, memory, cotangent: Path):
                 (inputs_bar, state_bar, parameters_bar),
                 (jnp.arange(count), _parts(coupled_bar, count), steps),
                 reverse=True,
+                unroll=delays.unroll(count, inner),
             )
             return carry
 
@@ -217,7 +223,11 @@ def _backward(scheme: Scheme, memory, cotangent: Path):
             return (state_bar, jax.tree.map(jnp.add, parameters_bar, extra)), delayed_bar
 
         (state_bar, parameters_bar), delayed_bar = lax.scan(
-            one, (state_bar, parameters_bar), (jnp.arange(size), coupled_bar.T, steps), reverse=True
+            one,
+            (state_bar, parameters_bar),
+            (jnp.arange(size), coupled_bar.T, steps),
+            reverse=True,
+            unroll=delays.unroll(size),
         )
         inputs_bar = lax.dynamic_update_slice(inputs_bar, delayed_bar.T, (0, zero + t))
         return inputs_bar, state_bar, parameters_bar
@@ -232,7 +242,7 @@ def _backward(scheme: Scheme, memory, cotangent: Path):
             j, delayed, noise = x
             return scheme.advance(state, delayed, noise, parameters, t + j)[0], state
 
-        _, states = lax.scan(again, state, (jnp.arange(block), delayed, noise))
+        _, states = lax.scan(again, state, (jnp.arange(block), delayed, noise), unroll=delays.unroll(block))
         inputs_bar, state_bar, parameters_bar = run(
             0,
             inputs_bar,
@@ -260,7 +270,7 @@ def _backward(scheme: Scheme, memory, cotangent: Path):
     def earlier(i):
         """Cotangent of the history in the ``i``-th block of columns, counted from its start."""
         column = zero - now + i * block
-        return sum(gather(tap, inputs_bar, column, block) for tap in taps)
+        return sum(gather(delays, tap, inputs_bar, column, block) for tap in taps)
 
     pieces = lax.map(earlier, jnp.arange(-(-length // block)))
     history_bar = jnp.moveaxis(pieces, 0, 1).reshape(regions, -1)[:, :length]

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fitting import devices
 from fitting.errors import InputError
 from fitting.network import noise as noises
 from fitting.network.coupling import COUPLING_PARAMETERS, COUPLINGS
@@ -223,13 +224,13 @@ class Network:
             return getattr(self, name)
         return self.node.default(name)
 
-    def delays(self, dt: float) -> Delays:
-        """How delays are processed with steps of ``dt`` milliseconds."""
+    def delays(self, dt: float, gpu: bool = False) -> Delays:
+        """How delays are processed with steps of ``dt`` milliseconds, on a CPU or a GPU."""
         low, high = self.speed_bounds
         connected = self.weights != 0
         shortest, longest = self.length_bounds
         most = float((longest[connected] / (low * dt)).max(initial=0.0))
-        return plan(connected, shortest / (high * dt), most, self.interpolation == "nearest", self.largest_block)
+        return plan(connected, shortest / (high * dt), most, self.interpolation == "nearest", self.largest_block, gpu)
 
 
 class NetworkState(NamedTuple):
@@ -394,7 +395,7 @@ def simulate(
     dtype = jnp.result_type(float)
     parameters = {name: jnp.asarray(value, dtype) for name, value in parameters.items()}
     return _simulate(
-        network, steps, float(dt), tuple(record), adjoint, segment, parameters, key, noise,
+        network, steps, float(dt), tuple(record), adjoint, segment, devices.on_gpu(), parameters, key, noise,
         initial_state(network, dt, dtype) if state is None else state,
     )  # fmt: skip
 
@@ -419,8 +420,8 @@ def resolve(network: Network, parameters: Mapping[str, Any], dtype):
     return weights, travel, by_region
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
-def _simulate(network, steps, dt, record, adjoint, segment, parameters, key, noise, state):
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6))
+def _simulate(network, steps, dt, record, adjoint, segment, gpu, parameters, key, noise, state):
     regions, ports, dtype = network.regions, network.node.ports, state.history.dtype
     weights, travel, by_region = resolve(network, parameters, dtype)
     delay = travel / dt
@@ -450,7 +451,7 @@ def _simulate(network, steps, dt, record, adjoint, segment, parameters, key, noi
             return lax.dynamic_slice_in_dim(noise, start - zero, count, axis=0)
         return jnp.zeros((count, ports, regions), dtype)
 
-    delays = network.delays(dt)
+    delays = network.delays(dt, gpu)
     if noise is not None:
         noise = jnp.pad(noise.astype(dtype), ((0, delays.block), (0, 0), (0, 0)))
     source = (key, noise, state.clock)

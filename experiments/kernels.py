@@ -1,0 +1,178 @@
+"""Count what programs start on a GPU, without one: ``python experiments/kernels.py [case=NAME ...]``.
+
+XLA compiles for an NVIDIA H100 wherever JAX's CUDA packages are installed (``pip install 'fitting[cuda]'``); nothing is
+run. One JSON line per case: the kernels that are started one after the other, the GB that they write, the memory of the
+program, and the seconds of compiling it on this machine. 32 bits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+import time
+from functools import cache, partial
+
+#: The GPU that is compiled for, as XLA wants it described: the numbers are NVIDIA's.
+H100 = """
+gpu_device_info {
+  cuda_compute_capability { major: 9 }
+  core_count: 132
+  fpus_per_core: 128
+  clock_rate_ghz: 1.98
+  memory_bandwidth: 3352320000000
+  device_memory_size: 84942979072
+  l2_cache_size: 52428800
+  threads_per_warp: 32
+  threads_per_block_limit: 1024
+  threads_per_core_limit: 2048
+  registers_per_block_limit: 65536
+  registers_per_core_limit: 65536
+  shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+}
+platform_name: "CUDA"
+runtime_version { major: 12 minor: 9 }
+dnn_version_info { major: 9 minor: 10 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+
+#: Instructions of a compiled program that start nothing.
+FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"}
+
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "c64": 8, "c128": 16}
+
+
+def work_of(text: str) -> tuple[int, int]:
+    """Operations that a compiled program starts, loops counted as often as they run, and the bytes that they write."""
+    computations, entry = {}, ""
+    for line in text.splitlines():
+        head = re.match(r"(ENTRY )?%?([\w.-]+) \(.*\{$", line)
+        if head:
+            instructions = computations.setdefault(head[2], [])
+            entry = head[2] if head[1] else entry
+        elif line.startswith("  "):
+            instructions.append(line.strip())
+
+    def size(shapes):
+        found = re.findall(r"(\w+)\[([\d,]*)\]", shapes)
+        return sum(BYTES.get(kind, 8) * math.prod(int(n) for n in dims.split(",") if n) for kind, dims in found)
+
+    def written(name, line):
+        # A slice that is put into an array in place writes only itself.
+        called = re.search(r"calls=%?([\w.-]+)", line)
+        inside = computations[called[1] if called else name]
+        last = next(i for i in inside if i.startswith("ROOT ")) if called else line
+        put = re.search(r"dynamic-update-slice\(%?[\w.-]+, %?([\w.-]+)", last)
+        if put:
+            line = next(i for i in inside if i.startswith(f"%{put[1]} = "))
+        return size(re.split(r" [a-z][a-z-]*\(", line.split(" = ", 1)[1], maxsplit=1)[0])
+
+    @cache
+    def work(name):
+        count = total = 0
+        for line in computations[name]:
+            code = re.search(r"[\]})] ([a-z][a-z-]*)\(", line)
+            if not code or code[1] in FREE:
+                continue
+            inner = re.findall(r"(?:body|condition|to_apply|true_computation|false_computation)=%?([\w.-]+)", line)
+            branches = re.search(r"branch_computations=\{([^}]*)\}", line)
+            if code[1] == "while":
+                trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
+                parts = [work(part) for part in inner]
+                count += (int(trips[1]) if trips else 1) * sum(c for c, _ in parts)
+                total += (int(trips[1]) if trips else 1) * sum(w for _, w in parts)
+            elif code[1] in ("call", "conditional"):
+                inner += [part.strip().lstrip("%") for part in branches[1].split(",")] if branches else []
+                parts = [work(part) for part in inner]
+                count, total = count + max(c for c, _ in parts), total + max(w for _, w in parts)
+            else:
+                count, total = count + 1, total + written(name, line)
+        return count, total
+
+    return work(entry)
+
+
+
+def candidates(gradient, count, **settings):
+    """So many candidates at once: the function, and its arguments."""
+    import jax
+    from benchmark import of_candidates
+
+    one, values, _ = of_candidates(gradient, count, **settings)
+    return jax.vmap(one), (values,)
+
+
+def fit_step():
+    """A step of the default fit: loss of a 30 s simulation, connectivity and spectra included, and its gradient."""
+    import jax
+    import jax.numpy as jnp
+    from benchmark import _network
+
+    from fitting.network import Network
+    from fitting.objective import Target
+    from fitting.optimize import Parameter, Parameters, Problem
+    from fitting.signal import Observation
+
+    base = _network()
+    network = Network(base.weights, base.lengths, drive=0.74, speed_bounds=(3.0, 20.0))
+    bounds = {"k": (1.5, 0.1, 10.0), "signal_speed": (6.0, 3.0, 20.0), "sigma": (0.02, 0.005, 0.5)}
+    parameters = Parameters([Parameter(name, *values) for name, values in bounds.items()], network)
+    problem = Problem(network, parameters, Target(jnp.asarray(-network.lengths)), Observation())
+    return jax.value_and_grad(lambda point: problem.loss(point, jax.random.key(0))[0]), (parameters.start(),)
+
+
+LONG = {"duration": 120_000.0, "dt": 0.25}
+
+CASES = {
+    **{f"candidates_{n}": partial(candidates, False, n) for n in (1, 16, 256)},
+    **{f"candidates_{n}_gradient": partial(candidates, True, n) for n in (1, 16, 256)},
+    "candidates_64_120s": partial(candidates, False, 64, **LONG),
+    "candidates_64_120s_gradient": partial(candidates, True, 64, **LONG),
+    "fit_step": fit_step,
+}
+
+
+def compile_for_h100(function, arguments):
+    """The compiled program, for arguments of these shapes."""
+    import jax
+    from jax.experimental import topologies
+
+    device = topologies.get_topology_desc(platform="cuda", target_config=H100, topology="1x1x1").devices[0]
+    there = jax.sharding.SingleDeviceSharding(device)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), arguments)
+    with jax.default_device(device):
+        return jax.jit(function).lower(*shapes).compile()
+
+
+def main(arguments: list[str]) -> int:
+    """Compile the cases that the command line names, or all."""
+    names = [argument.removeprefix("case=") for argument in arguments] or list(CASES)
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        print(f"error: unknown case {', '.join(unknown)}; choose from {', '.join(CASES)}", file=sys.stderr)
+        return 2
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    for name in names:
+        function, values = CASES[name]()
+        began = time.perf_counter()
+        compiled = compile_for_h100(function, values)
+        seconds = time.perf_counter() - began
+        kernels, written = work_of(compiled.as_text())
+        memory = compiled.memory_analysis().temp_size_in_bytes
+        found = {"case": name, "kernels": kernels, "written_gb": round(written / 1e9, 1)}
+        found |= {"memory_mb": round(memory / 1e6), "compile_s": round(seconds, 1), "jax": jax.__version__}
+        print(json.dumps(found), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
