@@ -20,7 +20,8 @@ from functools import partial
 STEPS_MS = 6000.0
 
 
-def _network(high: float = 8.0, regions: int = 80):
+def the_network(high: float = 8.0, regions: int = 80):
+    """Every case's network: the embedded connectome, speed bounds 1 to ``high`` m/s."""
     import numpy as np
 
     from fitting.data import hcp_aal2
@@ -50,14 +51,14 @@ def network_forward(high=8.0, duration=STEPS_MS, regions=80):
     """Simulate; speed bounds 1 to ``high`` m/s around 2 m/s."""
     import jax
 
-    return jax.jit(partial(_loss, _network(high, regions), duration)), (_values(),)
+    return jax.jit(partial(_loss, the_network(high, regions), duration)), (_values(),)
 
 
 def network_gradient(high=8.0, duration=STEPS_MS, regions=80):
     """Value and gradient for k, speed and sigma."""
     import jax
 
-    return jax.jit(jax.value_and_grad(partial(_loss, _network(high, regions), duration))), (_values(),)
+    return jax.jit(jax.value_and_grad(partial(_loss, the_network(high, regions), duration))), (_values(),)
 
 
 def network_gradient_regional():
@@ -65,7 +66,7 @@ def network_gradient_regional():
     import jax
     import jax.numpy as jnp
 
-    network = _network()
+    network = the_network()
     own = {"drive": 0.0, "a_E": 1.2, "wEE": 12.0}
     values = _values() | {name: jnp.full(network.regions, value) for name, value in own.items()}
     return jax.jit(jax.value_and_grad(partial(_loss, network, STEPS_MS))), (values,)
@@ -78,7 +79,7 @@ def of_candidates(gradient, candidates, duration=STEPS_MS, dt=0.1):
 
     from fitting.network.estimate import memory
 
-    network = _network()
+    network = the_network()
     loss = partial(_loss, network, duration, dt=dt)
     values = {name: jnp.linspace(0.8, 1.2, candidates) * value for name, value in _values().items()}
     return (jax.value_and_grad(loss) if gradient else loss), values, memory(network, round(duration / dt), gradient)
@@ -92,12 +93,13 @@ def network_batch(candidates=16):
     return jax.jit(jax.vmap(loss)), (values,)
 
 
-def many_candidates(gradient=False, candidates=256, **settings):
-    """Value, or value and gradient, for many candidates: shared out among devices, in batches as memory allows."""
+def many_candidates(**settings):
+    """Many candidates shared out among devices, in batches as memory allows; and the size of those."""
     from fitting.devices import over_devices, side_by_side
 
-    loss, values, each = of_candidates(gradient, candidates, **settings)
-    return over_devices(loss, side_by_side(each)), (values,)
+    loss, values, each = of_candidates(**settings)
+    batch = side_by_side(each)
+    return over_devices(loss, batch), (values,), batch
 
 
 def _signals(samples, regions):
@@ -133,7 +135,7 @@ def response_gradient(regions=80):
     from fitting.optimize import Parameter, Parameters, ResponseProblem
     from fitting.signal import Observation
 
-    base = _network(20.0, regions)
+    base = the_network(20.0, regions)
     network = Network(base.weights, base.lengths, node="wilson_cowan_alpha", speed_bounds=(1.0, 20.0))
     own = {"drive": (0.6, 0.0, 1.2), "tau_E": (9.5, 5.0, 18.0), "wEE": (16.0, 10.0, 22.0), "wEI": (15.0, 8.0, 24.0)}
     declared = [Parameter(name, *values, per_region=True) for name, values in own.items()]
@@ -172,23 +174,27 @@ CASES = {
 }
 
 
-#: On a CPU these take minutes.
+LONG = {"candidates": 64, "duration": 120_000.0, "dt": 0.25}
+
+#: Settings of :func:`many_candidates`. On a CPU these take minutes.
 MANY = {
-    "candidates_256": many_candidates,
-    "candidates_256_gradient": partial(many_candidates, gradient=True),
-    "candidates_64_120s": partial(many_candidates, candidates=64, duration=120_000.0, dt=0.25),
-    "candidates_64_120s_gradient": partial(many_candidates, gradient=True, candidates=64, duration=120_000.0, dt=0.25),
+    "candidates_256": {"gradient": False, "candidates": 256},
+    "candidates_256_gradient": {"gradient": True, "candidates": 256},
+    "candidates_64_120s": {"gradient": False} | LONG,
+    "candidates_64_120s_gradient": {"gradient": True} | LONG,
 }
+
 
 def measure(name: str) -> dict:
     """Time one case in this process."""
     import jax
+    from kernels import work_of
 
     # Importing it switches 64 bits off: before a case chooses.
     import fitting  # noqa: F401
-    from kernels import work_of
 
-    function, arguments = (CASES | MANY)[name]()
+    many = many_candidates(**MANY[name]) if name in MANY else None
+    function, arguments = many[:2] if many else CASES[name]()
     seconds = []
     for _ in range(4):
         start = time.perf_counter()
@@ -205,8 +211,9 @@ def measure(name: str) -> dict:
         "threads": os.environ.get("NPROC", "all"),
         "jax": jax.__version__,
     }
-    if name in MANY:
-        found["candidates_per_s"] = round(len(arguments[0]["k"]) / found["median_s"], 2)
+    if many:
+        count = MANY[name]["candidates"]
+        found |= {"candidates_per_s": round(count / found["median_s"], 2), "batch": min(many[2], count)}
     else:
         operations, written = work_of(function.lower(*arguments).compile().as_text())
         found |= {"operations": operations, "written_mb": round(written / 1e6)}
@@ -222,7 +229,7 @@ def main(arguments: list[str]) -> int:
         return 0
     devices = [argument.removeprefix("device=") for argument in arguments if argument.startswith("device=")]
     names = [argument.removeprefix("case=") for argument in arguments if not argument.startswith("device=")]
-    known = CASES | MANY
+    known = [*CASES, *MANY]
     unknown = [name for name in names if name not in known]
     if unknown or not set(devices) <= {"cpu", "gpu"}:
         what = f"unknown case {', '.join(unknown)}" if unknown else f"unknown device {', '.join(devices)}"

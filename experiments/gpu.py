@@ -1,18 +1,21 @@
 """Check and measure a GPU in one call: ``python experiments/gpu.py [fc=FILE]``.
 
-Runs the tests that compare it with the CPU, then the benchmark on both, and prints one table last. With a
-connectivity matrix it also fits ``experiment=meg_alpha_global`` on both and compares the parameters. Needs JAX with
-CUDA (``pip install 'fitting[cuda,test]'``); without a GPU it says so and ends with exit code 2.
+Runs the tests that compare it with the CPU, then the benchmark on both, and prints one table last. With a connectivity
+matrix it also fits ``experiment=meg_alpha_global`` on both, and says whether each parameter lies in the other's
+interval, and times ``experiment=meg_alpha_regional`` on the GPU. Needs JAX with CUDA
+(``pip install 'fitting[cuda,test]'``); without a GPU it says so and ends with exit code 2.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from benchmark import MANY
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -29,20 +32,67 @@ def sees_a_gpu() -> bool:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def bench(device: str, names) -> dict[str, dict]:
-    """Results of ``benchmark.py`` by case."""
-    command = [sys.executable, str(HERE / "benchmark.py"), *(f"case={name}" for name in names), f"device={device}"]
+def lines_of(script: str, *arguments: str) -> dict[str, dict]:
+    """What a script prints, by case."""
+    command = [sys.executable, str(HERE / script), *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return {line["case"]: line for line in map(json.loads, done.stdout.splitlines())}
 
 
-def fit(device: str, file: str) -> dict:
-    """Summary of ``experiment=meg_alpha_global``."""
+def bench(device: str, names) -> dict[str, dict]:
+    """Results of ``benchmark.py`` by case."""
+    return lines_of("benchmark.py", *(f"case={name}" for name in names), f"device={device}")
+
+
+def rates(found: dict, compiled: dict | None) -> tuple[float | None, float | None]:
+    """Microseconds for each kernel, and GB written in a second: what shows whether launches or memory take the time."""
+    if compiled:
+        rounds = math.ceil(MANY[found["case"]]["candidates"] / found["batch"])
+        return 1e6 * found["median_s"] / (compiled["kernels"] * rounds), compiled["written_gb"] / found["median_s"]
+    if "operations" in found:
+        return 1e6 * found["median_s"] / found["operations"], found["written_mb"] / 1e3 / found["median_s"]
+    return None, None
+
+
+def fit(device: str, experiment: str, file: str) -> dict:
+    """Summary of an experiment."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = ["experiment=meg_alpha_global", "data=fc_matrix", f"data.path={file}", f"device={device}"]
+        settings = [f"experiment={experiment}", "data=fc_matrix", f"data.path={file}", f"device={device}"]
         command = [sys.executable, str(HERE / "fit.py"), *settings, f"hydra.run.dir={folder}"]
         subprocess.run(command, check=True)
         return json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
+
+
+def agreement(ours: dict, theirs: dict) -> str:
+    """Whether each of two estimates lies in the other's interval."""
+    if not (ours["interval"] and theirs["interval"]):
+        return "no interval"
+    pairs = ((ours, theirs), (theirs, ours))
+    return "agree" if all(b["interval"][0] <= a["fitted"] <= b["interval"][1] for a, b in pairs) else "DISAGREE"
+
+
+def table_of(on_gpu: dict, on_cpu: dict, counted: dict, fits: dict) -> Table:
+    """Everything that was measured."""
+    kind = next(iter(on_gpu.values()), {}).get("device", "GPU")
+    columns = (f"{kind}, s", "CPU, s", "ratio", "GPU, MB", "µs/kernel", "GB/s written")
+    table = Table(Column("case", overflow="fold"), *columns)
+
+    def add(name, *cells):
+        table.add_row(name, *("-" if x is None else x if isinstance(x, str) else f"{x:.3g}" for x in cells))
+
+    for name, found in on_gpu.items():
+        cpu = on_cpu.get(name, {}).get("median_s")
+        ratio = cpu / found["median_s"] if cpu else None
+        add(name, found["median_s"], cpu, ratio, found.get("peak_device_mb"), *rates(found, counted.get(name)))
+    for experiment, (ours, theirs) in fits.items():
+        seconds = (ours["wall_seconds"], theirs and theirs["wall_seconds"])
+        add(experiment, *seconds, seconds[1] and seconds[1] / seconds[0], None, None, None)
+        for name, mine in ours["parameters"].items() if theirs else ():
+            other = theirs["parameters"][name]
+            add(
+                f"  {name}", f"{mine['fitted']:.4g}", f"{other['fitted']:.4g}", agreement(mine, other), None, None, None
+            )
+    return table
 
 
 def main(arguments: list[str]) -> int:
@@ -53,19 +103,12 @@ def main(arguments: list[str]) -> int:
     tests = HERE.parent / "tests" / "test_gpu.py"
     checked = subprocess.call([sys.executable, "-m", "pytest", "-q", str(tests)], cwd=HERE.parent)
     on_gpu, on_cpu = bench("gpu", BOTH + GPU_ONLY), bench("cpu", BOTH)
-    fits = [fit(device, a.removeprefix("fc=")) for a in arguments for device in ("gpu", "cpu") if a.startswith("fc=")]
-    kind = next(iter(on_gpu.values()), {}).get("device", "GPU")
-    table = Table(Column("case", overflow="fold"), f"{kind}, s", "CPU, s", "ratio", "GPU, MB", "µs/operation")
-    for name, found in on_gpu.items():
-        cpu = on_cpu.get(name, {}).get("median_s")
-        each = 1e6 * found["median_s"] / found["operations"] if "operations" in found else None
-        ratio = cpu / found["median_s"] if cpu else None
-        cells = (found["median_s"], cpu, ratio, found.get("peak_device_mb"), each)
-        table.add_row(name, *("-" if cell is None else f"{cell:.3g}" for cell in cells))
-    for name in fits[0]["parameters"] if fits else ():
-        ours, theirs = (f["parameters"][name] for f in fits)
-        table.add_row(f"fitted {name}", f"{ours['fitted']:.4g}", f"{theirs['fitted']:.4g}", "-", "-", "-")
-    Console().print(table)
+    counted = lines_of("kernels.py", *(f"case={name}" for name in MANY))
+    fits = {}
+    for file in (argument.removeprefix("fc=") for argument in arguments if argument.startswith("fc=")):
+        fits["meg_alpha_global"] = tuple(fit(device, "meg_alpha_global", file) for device in ("gpu", "cpu"))
+        fits["meg_alpha_regional"] = (fit("gpu", "meg_alpha_regional", file), None)
+    Console().print(table_of(on_gpu, on_cpu, counted, fits))
     print(f"tests: {'passed' if checked == 0 else f'failed, exit code {checked}'}")
     return checked
 

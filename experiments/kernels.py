@@ -15,6 +15,8 @@ import sys
 import time
 from functools import cache, partial
 
+from benchmark import MANY, of_candidates, the_network
+
 #: The GPU that is compiled for, as XLA wants it described: the numbers are NVIDIA's.
 H100 = """
 gpu_device_info {
@@ -84,8 +86,9 @@ def work_of(text: str) -> tuple[int, int]:
             inner = re.findall(r"(?:body|condition|to_apply|true_computation|false_computation)=%?([\w.-]+)", line)
             branches = re.search(r"branch_computations=\{([^}]*)\}", line)
             if code[1] == "while":
+                # Where XLA knows how often a loop turns, it asks no condition.
                 trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
-                parts = [work(part) for part in inner]
+                parts = [work(part) for part in (re.findall(r"body=%?([\w.-]+)", line) if trips else inner)]
                 count += (int(trips[1]) if trips else 1) * sum(c for c, _ in parts)
                 total += (int(trips[1]) if trips else 1) * sum(w for _, w in parts)
             elif code[1] in ("call", "conditional"):
@@ -99,13 +102,11 @@ def work_of(text: str) -> tuple[int, int]:
     return work(entry)
 
 
-
-def candidates(gradient, count, **settings):
-    """So many candidates at once: the function, and its arguments."""
+def candidates(**settings):
+    """Many candidates at once: the function, and its arguments."""
     import jax
-    from benchmark import of_candidates
 
-    one, values, _ = of_candidates(gradient, count, **settings)
+    one, values, _ = of_candidates(**settings)
     return jax.vmap(one), (values,)
 
 
@@ -113,14 +114,13 @@ def fit_step():
     """A step of the default fit: loss of a 30 s simulation, connectivity and spectra included, and its gradient."""
     import jax
     import jax.numpy as jnp
-    from benchmark import _network
 
     from fitting.network import Network
     from fitting.objective import Target
     from fitting.optimize import Parameter, Parameters, Problem
     from fitting.signal import Observation
 
-    base = _network()
+    base = the_network()
     network = Network(base.weights, base.lengths, drive=0.74, speed_bounds=(3.0, 20.0))
     bounds = {"k": (1.5, 0.1, 10.0), "signal_speed": (6.0, 3.0, 20.0), "sigma": (0.02, 0.005, 0.5)}
     parameters = Parameters([Parameter(name, *values) for name, values in bounds.items()], network)
@@ -128,13 +128,10 @@ def fit_step():
     return jax.value_and_grad(lambda point: problem.loss(point, jax.random.key(0))[0]), (parameters.start(),)
 
 
-LONG = {"duration": 120_000.0, "dt": 0.25}
-
 CASES = {
-    **{f"candidates_{n}": partial(candidates, False, n) for n in (1, 16, 256)},
-    **{f"candidates_{n}_gradient": partial(candidates, True, n) for n in (1, 16, 256)},
-    "candidates_64_120s": partial(candidates, False, 64, **LONG),
-    "candidates_64_120s_gradient": partial(candidates, True, 64, **LONG),
+    "candidates_1": partial(candidates, gradient=False, candidates=1),
+    "candidates_1_gradient": partial(candidates, gradient=True, candidates=1),
+    **{name: partial(candidates, **settings) for name, settings in MANY.items()},
     "fit_step": fit_step,
 }
 

@@ -38,8 +38,8 @@ MATRIX_BLOCK = 32
 #: add up, in which windows are read where they lie; before longer sums, or matrix products, XLA copies all windows.
 SERIAL = 31
 
-#: Steps that a program for a GPU writes out one after the other. XLA makes a few kernels of them, where a loop starts as
-#: many for every step; more save little and compile for longer. On a CPU a loop is faster.
+#: Steps that a program for a GPU writes out one after the other. XLA makes a few kernels of all, where a loop starts a
+#: few for each; more save little and compile for longer. On a CPU a loop is faster.
 UNROLLED = 16
 
 

@@ -451,8 +451,8 @@ assert jax.device_count() == environment.cores(), jax.devices()
 
 
 def test_operations_of_a_program_are_counted():
-    """A loop of five turns: its body adds, writes a row of four numbers in place; its condition compares."""
-    import benchmark
+    """A loop: its body adds and writes a row of four numbers in place; its condition compares if turns are unknown."""
+    import kernels
 
     program = """
 HloModule small
@@ -488,5 +488,32 @@ ENTRY %main (rows.4: f32[5,4]) -> f32[5,4] {
   ROOT %result.4 = f32[5,4]{1,0} get-tuple-element(%done.4), index=1
 }
 """
-    program = program.replace("TURNS", 'backend_config={"known_trip_count":{"n":"5"}}')
-    assert benchmark.work_of(program) == (1 + 5 * 3, 80 + 5 * (4 + 16 + 1))
+    five = 'backend_config={"known_trip_count":{"n":"5"}}'
+    assert kernels.work_of(program.replace("TURNS", five)) == (1 + 5 * 2, 80 + 5 * (4 + 16))
+    assert kernels.work_of(program.replace("TURNS", "")) == (1 + 3, 80 + 4 + 16 + 1)
+
+
+def test_the_table_of_a_gpu():
+    """Rates are for the rounds in which the candidates fit; estimates agree if each lies in the other's interval."""
+    import gpu
+    from rich.console import Console
+
+    name = "candidates_256"
+    found = {"case": name, "median_s": 2.0, "device": "H100", "batch": 100}
+    counted = {"kernels": 100_000, "written_gb": 40.0}
+    assert gpu.rates(found, counted) == (2e6 / 300_000, 20.0)
+    mine = {"fitted": 2.0, "interval": [1.5, 2.5]}
+    assert gpu.agreement(mine, {"fitted": 2.4, "interval": [1.9, 2.9]}) == "agree"
+    assert gpu.agreement(mine, {"fitted": 2.6, "interval": [1.9, 2.9]}) == "DISAGREE"
+    assert gpu.agreement(mine, {"fitted": 2.6, "interval": None}) == "no interval"
+    fits = {
+        "meg_alpha_global": tuple({"wall_seconds": s, "parameters": {"k": mine}} for s in (10.0, 50.0)),
+        "meg_alpha_regional": ({"wall_seconds": 20.0, "parameters": {"k": mine}}, None),
+    }
+    console = Console(width=200, record=True)
+    console.print(gpu.table_of({name: found}, {name: {"median_s": 80.0}}, {name: counted}, fits))
+    rows = [line.split() for line in console.export_text().replace("│", " ").splitlines()]
+    assert [name, "2", "80", "40", "-", "6.67", "20"] in rows
+    assert ["meg_alpha_global", "10", "50", "5", "-", "-", "-"] in rows
+    assert ["k", "2", "2", "agree", "-", "-", "-"] in rows
+    assert ["meg_alpha_regional", "20", "-", "-", "-", "-", "-"] in rows
