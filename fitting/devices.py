@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -96,23 +97,9 @@ def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., 
     >>> over_devices(lambda x, scale: scale * x.sum())(jnp.ones((3, 2)), 10.0).tolist()
     [20.0, 20.0, 20.0]
     """
-    mesh = Mesh(np.asarray(local_devices()), ("element",))
+    mesh = _mesh()
     split, whole = NamedSharding(mesh, P("element")), NamedSharding(mesh, P())
-
-    def of_one_device(size, elements, common):
-        return lax.map(lambda element: function(element, *common), elements, batch_size=size if size > 1 else None)
-
-    def of_all(size, elements, common):
-        share = jax.shard_map(
-            lambda elements, common: of_one_device(size, elements, common),
-            mesh=mesh,
-            in_specs=(P("element"), P()),
-            out_specs=P("element"),
-            check_vma=False,
-        )
-        return share(elements, common)
-
-    compiled = jax.jit(of_all, static_argnums=0)
+    compiled = jax.jit(partial(_of_all, function, mesh), static_argnums=0)
 
     def every(elements, *common):
         count = len(jax.tree.leaves(elements)[0])
@@ -128,6 +115,57 @@ def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., 
         return jax.tree.map(lambda x: np.asarray(x)[:count], found)
 
     return every
+
+
+def over_own_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., Any]:
+    """As :func:`over_devices`, as part of a compiled program, and on the devices of this process only.
+
+    Parameters
+    ----------
+    function, batch
+        See :func:`over_devices`.
+
+    Returns
+    -------
+    callable
+        Of a tree of arrays whose first axis is the elements, and of what is common; returns a tree of arrays with that
+        axis, whole on every device: what is computed of them further has the same bits however many devices there are.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp
+    >>> from fitting.devices import over_own_devices
+    >>> mean = jax.jit(lambda x: over_own_devices(lambda row: row.sum())(x).mean())
+    >>> mean(jnp.ones((3, 2))).item()
+    2.0
+    """
+    mesh = _mesh()
+
+    def every(elements, *common):
+        count = len(jax.tree.leaves(elements)[0])
+        size = math.ceil(count / mesh.size)
+        own = np.minimum(np.arange(mesh.size * size), count - 1)
+        found = _of_all(function, mesh, min(size, batch), jax.tree.map(lambda x: x[own], elements), common)
+        found = lax.with_sharding_constraint(found, NamedSharding(mesh, P()))
+        return jax.tree.map(lambda x: x[:count], found)
+
+    return every
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.asarray(local_devices()), ("element",))
+
+
+def _of_all(function, mesh, size, elements, common):
+    """A function of every element, as many on each device of the mesh, ``size`` of them side by side."""
+
+    def of_one_device(elements, common):
+        return lax.map(lambda element: function(element, *common), elements, batch_size=size if size > 1 else None)
+
+    share = jax.shard_map(
+        of_one_device, mesh=mesh, in_specs=(P("element"), P()), out_specs=P("element"), check_vma=False
+    )
+    return share(elements, common)
 
 
 def rounds_over_devices(count: int, batch: int = 1):

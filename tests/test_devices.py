@@ -30,7 +30,8 @@ def test_batches_are_sized_from_free_memory(monkeypatch):
 
 #: Everything that is shared out among devices, on a small network. Arguments: file, [address, processes, number].
 SCRIPT = """
-import sys
+import pathlib, sys
+from dataclasses import replace
 import jax
 jax.config.update("jax_enable_x64", True)
 if len(sys.argv) > 2:
@@ -42,7 +43,9 @@ from fitting.data import hcp_aal2
 from fitting.evaluate import delay_nulls, fresh_seeds, identifiability, surrogate_connectomes, surrogate_test
 from fitting.network import Network
 from fitting.objective import Target
-from fitting.optimize import Parameter, Parameters, Problem, SearchSettings, gradient_health, race, search
+from fitting.optimize import (
+    Parameter, Parameters, Problem, SearchSettings, Settings, fit, gradient_health, race, search
+)
 from fitting.signal import Observation
 
 whole = hcp_aal2()
@@ -65,6 +68,14 @@ raced = race(problem, starts, optax.adam(0.1), key=key, steps=2)
 found["race"], found["winner"] = raced.losses, [raced.point[name] for name in sorted(raced.point)]
 fresh = fresh_seeds(problem, values, key, 3)
 found["fresh"], found["fc"], found["signals"] = fresh.fc_correlation, fresh.fc, fresh.signals
+several, adam = replace(problem, seeds=3), optax.adam(0.1)
+fitted = fit(several, adam, Settings(steps=4), key=key)
+found["fit"], found["fitted"] = fitted.history["loss"], [fitted.point[name] for name in sorted(fitted.point)]
+if len(sys.argv) == 2:
+    folder = pathlib.Path(sys.argv[1]).with_suffix("")
+    fit(several, adam, Settings(steps=2), key=key, checkpoints=folder)
+    rest = fit(several, adam, Settings(steps=4), key=key, checkpoints=folder, resume=True)
+    assert rest.history["loss"].tobytes() == fitted.history["loss"].tobytes()
 health = gradient_health(problem, start, key, seeds=3, horizons=(None,))
 found["health"] = [health.norm["whole"], health.seeds]
 found["nulls"] = list(delay_nulls(problem, values, key, 2).values())

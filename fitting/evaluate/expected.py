@@ -152,7 +152,8 @@ def expect(
         local = healthy * (backward + 2 * forward) + backward
         if searching is not None:
             local += RACE_STEPS * math.ceil(searching.finalists / devices) * backward
-        seconds["fit"] = local + settings.steps * problem.seeds * backward + math.ceil(3 * CHECKS / devices) * forward
+        turns = math.ceil(problem.seeds / own)
+        seconds["fit"] = local + settings.steps * turns * backward + math.ceil(3 * CHECKS / devices) * forward
         memory["The fit"] = (
             _bytes(min(own, HEALTH_SEEDS) * gradient.bytes),
             "simulation.duration or raise simulation.dt",

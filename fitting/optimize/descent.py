@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fitting.devices import over_devices
+from fitting.devices import over_devices, over_own_devices, side_by_side
 from fitting.errors import InputError
 from fitting.network import Network
 from fitting.optimize.checkpoint import Checkpoints
@@ -177,7 +177,7 @@ def fit(
     optimizer = optax.chain(optax.clip_by_global_norm(settings.clip), optimizer)
     step_key, check_key = jax.random.split(key)
 
-    advance = guarded_step(problem, optimizer)
+    advance = guarded_step(problem, optimizer, gradient_over_devices(problem))
     start = parameters.start()
     point, memory = start, optimizer.init(start)
     rows: list[dict[str, Any]] = []
@@ -267,11 +267,23 @@ def fit(
     )
 
 
-def guarded_step(problem: Problem | ResponseProblem, optimizer: optax.GradientTransformation):
+def gradient_over_devices(problem: Problem | ResponseProblem):
+    """Value and gradient of the loss, and its terms; noise seeds are shared out among this process's devices."""
+    if isinstance(problem, ResponseProblem) or problem.seeds == 1:
+        return jax.value_and_grad(problem.loss, has_aux=True)
+    one = jax.value_and_grad(problem.loss_of_seed, has_aux=True)
+    every = over_own_devices(lambda key, point: one(point, key), side_by_side(problem.bytes(gradient=True)))
+    return lambda point, key: jax.tree.map(lambda x: x.mean(0), every(problem.keys(key), point))
+
+
+def guarded_step(
+    problem: Problem | ResponseProblem, optimizer: optax.GradientTransformation, gradient_of: Callable | None = None
+):
     """One step, ``(point, memory, key)`` to ``(point, memory, terms, norm, finite)``; it stays where not finite."""
+    gradient_of = gradient_of or jax.value_and_grad(problem.loss, has_aux=True)
 
     def advance(point, memory, key):
-        (loss, terms), gradient = jax.value_and_grad(problem.loss, has_aux=True)(point, key)
+        (loss, terms), gradient = gradient_of(point, key)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         safe = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), gradient)

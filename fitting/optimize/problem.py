@@ -128,12 +128,17 @@ class Problem:
 
     def loss(self, point: Mapping[str, Any], key) -> tuple[Float[Array, ""], Terms]:
         """Loss at an unconstrained point, priors included, averaged over noise seeds derived from ``key``."""
-        values = self.parameters.values(point)
-        keys = jax.random.split(key, self.seeds)
         if self.seeds == 1:
-            terms = self.evaluate(values, keys[0])[0]
-        else:
-            each = jax.lax.map(lambda key: self.evaluate(values, key)[0], keys)
-            terms = jax.tree.map(jnp.mean, each)
+            return self.loss_of_seed(point, self.keys(key)[0])
+        each = jax.lax.map(lambda key: self.loss_of_seed(point, key), self.keys(key))
+        return jax.tree.map(jnp.mean, each)
+
+    def keys(self, key):
+        """Keys of the noise seeds that follow from one key."""
+        return jax.random.split(key, self.seeds)
+
+    def loss_of_seed(self, point: Mapping[str, Any], key) -> tuple[Float[Array, ""], Terms]:
+        """As :meth:`loss`, for the one noise seed of this very key."""
+        terms = self.evaluate(self.parameters.values(point), key)[0]
         terms = terms._replace(loss=terms.loss + self.parameters.penalty(point))
         return terms.loss, terms
