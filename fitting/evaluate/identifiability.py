@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.devices import over_devices, rounds_over_devices, side_by_side
+from fitting.devices import over_devices, rounds_over_devices
 from fitting.optimize import Problem
 
 
@@ -139,7 +139,7 @@ def measure_surroundings(
         move, key = displaced
         return problem.loss(point | {name: point[name] + move[i] for i, name in enumerate(names)}, key)[0]
 
-    batch = side_by_side(problem.bytes())
+    batch = problem.side_by_side()
     every = over_devices(evaluate, batch)
     keys = jnp.tile(jax.random.split(key, seeds), len(moves))
     moved = np.repeat(moves, seeds, axis=0).astype(jnp.result_type(float))

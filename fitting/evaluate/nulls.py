@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from fitting.devices import over_devices, rounds_over_devices, side_by_side
+from fitting.devices import over_devices, rounds_over_devices
 from fitting.errors import InputError
 from fitting.network import Network
 from fitting.optimize import Problem, ResponseProblem
@@ -44,7 +44,7 @@ def delay_nulls(
     values = {name: value for name, value in values.items() if name != "lengths"}
     for name, kind in (("zero_delays", "zero"), ("one_delay", "mean")):
         other = replace(problem, network=problem.network.of_delays(kind))
-        score, batch = _score(other, duration), _batch(other, duration)
+        score, batch = _score(other, duration), other.side_by_side(duration=duration)
         keys = jax.random.split(key, 1 if isinstance(problem, ResponseProblem) else seeds)
         found[name] = float(np.mean(over_devices(lambda k, v, score=score: score(v, k), batch)(keys, values)))
     return found
@@ -53,10 +53,6 @@ def delay_nulls(
 def _score(problem, duration=None):
     whole = replace(problem, target=problem.target._replace(pairs=None))
     return lambda values, key: whole.evaluate(values, key, duration)[0].fc_correlation
-
-
-def _batch(problem, duration=None) -> int:
-    return 1 if isinstance(problem, ResponseProblem) else side_by_side(problem.bytes(duration=duration))
 
 
 def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: int, bins: int = 10) -> list[xr.Dataset]:
@@ -225,9 +221,10 @@ def surrogate_test(
     # One network that has all their connections: one compiled program serves all.
     names = ("node", "coupling", "noise", "speed_bounds", "interpolation", "drive", "parameters", "largest_block")
     common = Network.of_subjects(weights, lengths, **{name: getattr(network, name) for name in names})
-    score = _score(replace(problem, network=common))
+    other = replace(problem, network=common)
+    score = _score(other)
     values = {name: value for name, value in values.items() if name not in ("weights", "lengths")}
-    batch = _batch(replace(problem, network=common))
+    batch = other.side_by_side()
     every = over_devices(lambda own, values, key: score(values | own, key), batch)
     scores: list[float] = []
     for some in rounds_over_devices(len(weights), batch):

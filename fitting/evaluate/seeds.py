@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.devices import over_devices, rounds_over_devices, side_by_side
+from fitting.devices import over_devices, rounds_over_devices
 from fitting.objective import Target
 from fitting.optimize import Problem
 from fitting.signal import Observation, fc_correlation
@@ -119,7 +119,7 @@ def fresh_seeds(
     matrices: list[np.ndarray] = []
     unseen: list[float] = []
     viewed: dict[str, list[float]] = {name: [] for name in others}
-    batch = side_by_side(problem.bytes(duration=duration))
+    batch = problem.side_by_side(duration=duration)
     every, keys = over_devices(one, batch), jax.random.split(key, seeds)
     for some in rounds_over_devices(seeds, batch):
         terms, fcs, signals, seen = every(keys[some], dict(values))

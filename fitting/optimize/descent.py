@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fitting.devices import over_devices, over_own_devices, side_by_side
+from fitting.devices import over_devices, over_own_devices
 from fitting.errors import InputError
 from fitting.network import Network
 from fitting.optimize.checkpoint import Checkpoints
@@ -272,7 +272,7 @@ def gradient_over_devices(problem: Problem | ResponseProblem):
     if isinstance(problem, ResponseProblem) or problem.seeds == 1:
         return jax.value_and_grad(problem.loss, has_aux=True)
     one = jax.value_and_grad(problem.loss_of_seed, has_aux=True)
-    every = over_own_devices(lambda key, point: one(point, key), side_by_side(problem.bytes(gradient=True)))
+    every = over_own_devices(lambda key, point: one(point, key), problem.side_by_side(gradient=True))
     return lambda point, key: jax.tree.map(lambda x: x.mean(0), every(problem.keys(key), point))
 
 

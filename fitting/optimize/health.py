@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from fitting.devices import over_devices, side_by_side
+from fitting.devices import over_devices
 from fitting.errors import InputError
 from fitting.optimize.problem import Problem
 
@@ -89,7 +89,7 @@ def gradient_health(
     single = replace(problem, seeds=1)
     keys = jax.random.split(key, seeds)
     flat, restore = ravel_pytree({name: jnp.asarray(value) for name, value in point.items()})
-    batch = side_by_side(single.bytes(gradient=True))
+    batch = single.side_by_side(gradient=True)
     losses = over_devices(lambda k, x: single.loss(restore(x), k)[0], batch)
     norm: dict[str, float] = {}
     forward_error = float("nan")

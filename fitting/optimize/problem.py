@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fitting.devices import side_by_side
 from fitting.errors import InputError
 from fitting.network import Network, simulate
 from fitting.network.estimate import memory
@@ -118,6 +119,10 @@ class Problem:
     def bytes(self, gradient: bool = False, duration: float | None = None) -> int:
         """Memory that a simulation needs, within a factor of about two."""
         return memory(self.network, steps_of(duration or self.duration, self.dt), gradient)
+
+    def side_by_side(self, gradient: bool = False, duration: float | None = None) -> int:
+        """Simulations that a device runs at once: see :func:`fitting.devices.side_by_side`."""
+        return side_by_side(self.bytes(gradient, duration))
 
     def evaluate(
         self, values: Mapping[str, Any], key, duration: float | None = None

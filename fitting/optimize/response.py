@@ -120,6 +120,10 @@ class ResponseProblem:
         width = high - low
         return (0.0, max(low / 2, low - width / 2), high + width / 2)
 
+    def side_by_side(self, gradient: bool = False, duration: float | None = None) -> int:
+        """Responses that a device computes at once: one, as batches of LAPACK calls can hang on a CPU."""
+        return 1
+
     def respond(
         self, values: Mapping[str, Any]
     ) -> tuple[Float[Array, "region region"], Float[Array, " root"], Float[Array, "frequency region"] | None]:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.devices import first_process, over_devices, side_by_side
+from fitting.devices import first_process, over_devices
 from fitting.errors import InputError
 from fitting.optimize.descent import Settings, fingerprint
 from fitting.optimize.problem import Problem
@@ -187,10 +187,8 @@ def search(
 
 def evaluator(problem: Problem | ResponseProblem, point: Mapping[str, Any], names, batch: int | None = None):
     """A function of candidates (candidate, name) and a key that gives losses and correlations (2, candidate)."""
-    if isinstance(problem, ResponseProblem):
-        batch = 1
-    elif batch is None:
-        batch = side_by_side(problem.bytes())
+    if batch is None or isinstance(problem, ResponseProblem):
+        batch = problem.side_by_side()
 
     def one(x, key):
         loss, terms = problem.loss(dict(point) | dict(zip(names, x, strict=True)), key)

@@ -49,7 +49,7 @@ class Bowl:
 
     duration, seeds = 10_000.0, 1
 
-    def bytes(self):
+    def side_by_side(self):
         return 1
 
     def __init__(self, noise):
