@@ -67,13 +67,13 @@ def work_of(text: str) -> tuple[int, int]:
         return sum(BYTES.get(kind, 8) * math.prod(int(n) for n in dims.split(",") if n) for kind, dims in found)
 
     def written(name, line):
-        # A slice that is put into an array in place writes only itself.
+        # What is called says what is written: the start of a copy that runs beside others names its operands as well. A
+        # slice that is put into an array in place writes only itself.
         called = re.search(r"calls=%?([\w.-]+)", line)
         inside = computations[called[1] if called else name]
         last = next(i for i in inside if i.startswith("ROOT ")) if called else line
         put = re.search(r"dynamic-update-slice\(%?[\w.-]+, %?([\w.-]+)", last)
-        if put:
-            line = next(i for i in inside if i.startswith(f"%{put[1]} = "))
+        line = next(i for i in inside if i.startswith(f"%{put[1]} = ")) if put else last
         return size(re.split(r" [a-z][a-z-]*\(", line.split(" = ", 1)[1], maxsplit=1)[0])
 
     @cache
@@ -81,7 +81,7 @@ def work_of(text: str) -> tuple[int, int]:
         count = total = 0
         for line in computations[name]:
             code = re.search(r"[\]})] ([a-z][a-z-]*)\(", line)
-            if not code or code[1] in FREE:
+            if not code or code[1] in FREE or code[1].endswith("-done"):
                 continue
             inner = re.findall(r"(?:body|condition|to_apply|true_computation|false_computation)=%?([\w.-]+)", line)
             branches = re.search(r"branch_computations=\{([^}]*)\}", line)
