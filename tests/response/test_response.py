@@ -156,7 +156,9 @@ def test_spectra_are_those_of_a_simulation(network):
 
 
 def test_connectivity_is_the_average_of_long_simulations_and_their_error_falls_with_length(directed):
-    network, values = Network(*directed, drive=0.72, speed_bounds=(1.0, 20.0)), VALUES | {"k": 4.0}
+    """Noise of another strength in every region."""
+    network = Network(*directed, drive=0.72, speed_bounds=(1.0, 20.0))
+    values = VALUES | {"k": 4.0, "sigma": np.linspace(0.004, 0.015, network.regions)}
     observation = Observation(fs=100.0, low_pass=0.5, orthogonalize=False, transient=4.0, trim=2.0)
     grid = frequency_grid(observation, 61)
     expected = envelope_connectivity(cross_spectra(linearize(network, values, dt=DT), grid), grid, observation)
@@ -264,7 +266,7 @@ def problem_of(network, target, observation, **settings):
             Parameter("signal_speed", 4.0, 1.0, 20.0, scale="log"),
             Parameter("drive", 0.62, 0.2, 0.9, per_region=True),
             Parameter("tau_E", 9.5, 5.0, 18.0, per_region=True),
-            Parameter("sigma", 0.01, 0.001, 0.1, scale="log"),
+            Parameter("sigma", 0.01, 0.001, 0.1, scale="log", per_region=True),
         ],
         network,
     )
@@ -279,7 +281,8 @@ def test_gradients_are_central_differences_and_forward_mode(orthogonalize, low, 
     target = Target(jnp.asarray(fc + fc.T), jnp.asarray(rng.uniform(1e-8, 1e-6, (len(frequencies), network.regions))))
     problem = problem_of(network, target, observation, damping=100.0, spread=0.1)
     point = problem.parameters.start()
-    point["drive"] = point["drive"] + 0.1 * jnp.asarray(rng.standard_normal(network.regions))
+    for name, size in (("drive", 0.1), ("sigma", 0.5)):
+        point[name] = point[name] + size * jnp.asarray(rng.standard_normal(network.regions))
     loss = jax.jit(lambda p: problem.loss(p)[0])
     gradient = jax.jit(jax.grad(lambda p: problem.loss(p)[0]))(point)
     for name in point:
@@ -293,14 +296,17 @@ def test_gradients_are_central_differences_and_forward_mode(orthogonalize, low, 
         np.testing.assert_allclose(forward, central, rtol=1e-6, atol=1e-10)
 
 
-def test_connectivity_does_not_see_the_noise(network):
+def test_connectivity_sees_where_noise_is_but_not_how_strong(network):
     observation = Observation(low_pass=0.5)
     grid = frequency_grid(observation)
-    quiet, loud = (
+    uneven = np.linspace(0.2, 2.0, network.regions)
+    quiet, loud, *others = (
         envelope_connectivity(cross_spectra(linearize(network, VALUES | {"sigma": s}, dt=DT), grid), grid, observation)
-        for s in (0.001, 0.2)
+        for s in (0.001, 0.2, 0.001 * uneven, 0.2 * uneven)
     )
     np.testing.assert_allclose(quiet, loud, rtol=1e-10)
+    np.testing.assert_allclose(*others, rtol=1e-10)
+    assert np.abs(others[0] - quiet).max() > 0.02
 
 
 def test_thirty_two_bits(network):
