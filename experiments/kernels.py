@@ -7,6 +7,7 @@ program, and the seconds of compiling it on this machine. 32 bits.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -136,6 +137,11 @@ CASES = {
 }
 
 
+def has_compiler() -> bool:
+    """Whether JAX's CUDA packages are installed."""
+    return any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
+
+
 def compile_for_h100(function, arguments):
     """The compiled program, for arguments of these shapes."""
     import jax
@@ -154,6 +160,9 @@ def main(arguments: list[str]) -> int:
     unknown = [name for name in names if name not in CASES]
     if unknown:
         print(f"error: unknown case {', '.join(unknown)}; choose from {', '.join(CASES)}", file=sys.stderr)
+        return 2
+    if not has_compiler():
+        print("error: XLA's compiler for GPUs is missing; pip install 'fitting[cuda]' (no GPU needed)", file=sys.stderr)
         return 2
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax

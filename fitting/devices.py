@@ -129,7 +129,7 @@ def over_own_devices(function: Callable[..., Any], batch: int = 1) -> Callable[.
     -------
     callable
         Of a tree of arrays whose first axis is the elements, and of what is common; returns a tree of arrays with that
-        axis, whole on every device: what is computed of them further has the same bits however many devices there are.
+        axis, whole on every device, so that sums over it add in one order however many devices there are.
 
     Examples
     --------

@@ -220,13 +220,13 @@ def windows(buffer, rows, starts, length: int):
 def gather(delays: Delays, taps: Taps, buffer, column, block: int):
     """Weighted sum over connections for ``block`` steps from ``column`` on: ``(regions, block)``."""
     window = windows(buffer, taps.rows, taps.first + column, block + 1)
-    if block >= MATRIX_BLOCK and not delays.gpu:
-        weights = jnp.stack([taps.earlier, taps.later], axis=1)
-        both = jnp.einsum("rcd,rdt->rct", weights, window, precision=lax.Precision.HIGHEST)
-        return both[:, 0, :-1] + both[:, 1, 1:]
     if delays.gpu:
         terms = taps.earlier[..., None] * window[:, :, :-1] + taps.later[..., None] * window[:, :, 1:]
         return sum(terms[:, d : d + SERIAL].sum(1) for d in range(0, terms.shape[1], SERIAL))
+    if block >= MATRIX_BLOCK:
+        weights = jnp.stack([taps.earlier, taps.later], axis=1)
+        both = jnp.einsum("rcd,rdt->rct", weights, window, precision=lax.Precision.HIGHEST)
+        return both[:, 0, :-1] + both[:, 1, 1:]
     terms = [
         taps.earlier[:, d, None] * window[:, d, :-1] + taps.later[:, d, None] * window[:, d, 1:]
         for d in range(window.shape[1])

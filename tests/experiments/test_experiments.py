@@ -493,6 +493,18 @@ ENTRY %main (rows.4: f32[5,4]) -> f32[5,4] {
     assert kernels.work_of(program.replace("TURNS", "")) == (1 + 3, 80 + 4 + 16 + 1)
 
 
+def test_counting_kernels_without_a_compiler_says_what_to_install():
+    import kernels
+
+    done = run("kernels.py", "case=nothing")
+    assert done.returncode == 2
+    assert "unknown case nothing; choose from candidates_1," in done.stderr
+    if not kernels.has_compiler():
+        done = run("kernels.py", "case=candidates_1")
+        assert done.returncode == 2
+        assert "pip install 'fitting[cuda]'" in done.stderr
+
+
 def test_the_table_of_a_gpu():
     """Rates are for the rounds in which the candidates fit; estimates agree if each lies in the other's interval."""
     import gpu
