@@ -20,17 +20,20 @@ from functools import partial
 STEPS_MS = 6000.0
 
 
-def the_network(high: float = 8.0, regions: int = 80):
+def the_network(high: float = 8.0, regions: int = 80, node: str = "wilson_cowan_notebook"):
     """Every case's network: the embedded connectome, speed bounds 1 to ``high`` m/s."""
     import numpy as np
 
-    from fitting.data import hcp_aal2
+    from fitting.data import connectome, hcp_aal2
     from fitting.network import Network
 
     c = hcp_aal2()
     copies = -(-regions // 80)  # larger networks: the same connectome within and between copies of itself
     weights, lengths = (np.tile(x.values, (copies, copies))[:regions, :regions] for x in (c.weights, c.lengths))
-    return Network(weights / copies, lengths, node="wilson_cowan_notebook", speed_bounds=(1.0, high))
+    lengths = np.maximum(lengths, 1e-3)  # a region and its copy
+    labels = [f"R{i}" for i in range(regions)]
+    tiled = connectome(weights / copies, lengths, labels)
+    return Network(tiled, node=node).for_speeds(1.0, high)
 
 
 def _loss(network, duration, values, dt=0.1):
@@ -77,7 +80,7 @@ def of_candidates(gradient, candidates, duration=STEPS_MS, dt=0.1):
     import jax
     import jax.numpy as jnp
 
-    from fitting.network.estimate import memory
+    from fitting.predict.cost import memory
 
     network = the_network()
     loss = partial(_loss, network, duration, dt=dt)
@@ -130,21 +133,20 @@ def response_gradient(regions=80):
     jax.config.update("jax_enable_x64", True)
     import jax.numpy as jnp
 
-    from fitting.network import Network
     from fitting.objective import Objective, Target
-    from fitting.optimize import Parameter, Parameters, ResponseProblem
+    from fitting.optimize import Parameter, Problem
+    from fitting.predict import LinearResponse
     from fitting.signal import Observation
 
-    base = the_network(20.0, regions)
-    network = Network(base.weights, base.lengths, node="wilson_cowan_alpha", speed_bounds=(1.0, 20.0))
+    network = the_network(20.0, regions, "wilson_cowan_alpha")
     own = {"drive": (0.6, 0.0, 1.2), "tau_E": (9.5, 5.0, 18.0), "wEE": (16.0, 10.0, 22.0), "wEI": (15.0, 8.0, 24.0)}
-    declared = [Parameter(name, *values, per_region=True) for name, values in own.items()]
-    declared += [Parameter("k", 3.0, 0.3, 30.0), Parameter("signal_speed", 8.0, 1.5, 19.0)]
-    parameters = Parameters(declared, network)
-    target = Target(jnp.asarray(-network.lengths))
+    parameters = [Parameter(name, *values, per_region=True) for name, values in own.items()]
+    parameters += [Parameter("k", 3.0, 0.3, 30.0), Parameter("signal_speed", 8.0, 1.5, 19.0)]
+    target = Target(jnp.asarray(-network.lengths), network.labels)
     observation = Observation(low_pass=0.2, orthogonalize_simulation=False)
-    problem = ResponseProblem(network, parameters, target, observation, Objective())
-    return jax.jit(jax.value_and_grad(lambda point: problem.loss(point)[0])), (parameters.start(),)
+    problem = Problem(LinearResponse(network, observation), parameters, target, Objective())
+    key = jax.random.key(0)
+    return jax.jit(jax.value_and_grad(lambda point: problem.value(point, key)[0])), (problem.parameters.start(),)
 
 
 CASES = {
@@ -238,7 +240,7 @@ def main(arguments: list[str]) -> int:
     environment = dict(os.environ)
     if devices:
         environment["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[devices[-1]]
-    # A simulation is faster on one thread (see environment.py); connectivity and linear response on all.
+    # A simulation is faster on one thread (see fitting/environment.py); connectivity and linear response on all.
     alone = environment | {"NPROC": environment.get("NPROC", "1")}
     return max(
         subprocess.call(

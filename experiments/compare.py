@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import hydra
-from build import plain
-from command import run, sentences
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
+from scripting.build import plain
+from scripting.command import run, sentences
 
 from fitting import InputError
 from fitting.report import comparison_table, figures, find_runs, read_runs, write_csv

@@ -7,13 +7,14 @@ from pathlib import Path
 import hydra
 import jax
 import numpy as np
-from build import connectome_of, measured, network_of, objective_of, observation_of
-from command import run, sentences
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
+from scripting.build import connectome_of, measured, network_of, observation_of
+from scripting.command import run, sentences
 
 from fitting.evaluate import structural_baselines
+from fitting.objective import Target
 from fitting.report import describe_connectome, describe_data
 from fitting.report.figures import connectome_overview, data_overview, save
 from fitting.units import magnitude
@@ -32,9 +33,9 @@ def main(config: DictConfig) -> float:
     save(connectome_overview(connectome, speed), folder / "figures" / "connectome")
     observation = observation_of(config)
     dt = magnitude(config.simulation.dt, "ms", "simulation.dt")
-    data = measured(config, network_of(config, connectome), connectome, observation, dt)
-    fc = data.matrix if data.matrix is not None else objective_of(config).target(data.recordings, observation).fc
-    fc = np.asarray(fc)
+    data = measured(config, network_of(config, connectome), observation, dt)
+    matrix = data.matrix if data.recordings == [] else Target.of_recordings(data.recordings, observation, False).fc
+    fc = np.asarray(matrix)
     baselines = structural_baselines(connectome, fc)
     console.print(describe_data(data.recordings, fc, data.dropped, observation, baselines))
     labels = connectome["target"].values.tolist()

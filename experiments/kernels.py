@@ -116,17 +116,18 @@ def fit_step():
     import jax
     import jax.numpy as jnp
 
-    from fitting.network import Network
     from fitting.objective import Target
-    from fitting.optimize import Parameter, Parameters, Problem
+    from fitting.optimize import Parameter, Problem
+    from fitting.predict import Simulation
     from fitting.signal import Observation
 
-    base = the_network()
-    network = Network(base.weights, base.lengths, drive=0.74, speed_bounds=(3.0, 20.0))
+    network = the_network(20.0, node="wilson_cowan_alpha").for_speeds(3.0, 20.0)
     bounds = {"k": (1.5, 0.1, 10.0), "signal_speed": (6.0, 3.0, 20.0), "sigma": (0.02, 0.005, 0.5)}
-    parameters = Parameters([Parameter(name, *values) for name, values in bounds.items()], network)
-    problem = Problem(network, parameters, Target(jnp.asarray(-network.lengths)), Observation())
-    return jax.value_and_grad(lambda point: problem.loss(point, jax.random.key(0))[0]), (parameters.start(),)
+    parameters = [Parameter(name, *values) for name, values in bounds.items()]
+    target = Target(jnp.asarray(-network.lengths), network.labels)
+    problem = Problem(Simulation(network, Observation()), parameters, target)
+    value = lambda point: problem.value(point, jax.random.key(0))[0]  # noqa: E731
+    return jax.value_and_grad(value), (problem.parameters.start(),)
 
 
 CASES = {

@@ -3,24 +3,67 @@
 from __future__ import annotations
 
 import json
-import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hydra
 import jax
 import numpy as np
-from build import optimizer_of, plain, search_of, settings_of, setup
-from command import run, sentences
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
+from scripting.build import plain, setup
+from scripting.command import run, sentences
+from scripting.outcome import bars
 
 from fitting import InputError
 from fitting.evaluate import fresh_seeds
-from fitting.optimize import SearchSettings, fit, search, solve
-from fitting.units import magnitude
+from fitting.optimize import Search, solve
+from fitting.progress import Progress
+
+COLUMNS = ("strategy", "start", "within 0.03", "median r", "worst r", "simulations", "gradients", "seconds")
+
+
+def strategies(config: DictConfig, stages) -> dict[str, list]:
+    """The stages of every strategy that is compared."""
+    descent = [stage for stage in stages if stage.name == "descent"]
+    wide = {name: Search(**plain(config.search) | plain(config.study[name])) for name in ("alone", "reference")}
+    return {
+        "default": list(stages),
+        "Adam alone": descent,
+        "CMA-ES alone": [wide["alone"]],
+        "reference": [wide["reference"]],
+    }
+
+
+def attempt(config: DictConfig, name: str, drive: float, seed: int) -> dict[str, Any]:
+    """Fit by one strategy from one start, and score the result on the same fresh noise as all others."""
+    config.parameters.drive.value = drive
+    made = setup(config)
+    key = jax.random.fold_in(jax.random.key(config.seed), seed)
+    fit = solve(made.problem, strategies(config, made.stages)[name], key=key)
+    verified, fresh_key = replace(fit.problem, predictor=made.verifier), jax.random.key(config.seed + 1_000_000)
+    raced = int(np.isfinite(fit.race.losses).sum()) if fit.race else 0
+    return {
+        "strategy": name,
+        "drive": drive,
+        "seconds": fit.seconds,
+        "fitted": {name: float(value) for name, value in fit.fitted.items()},
+        "score": fresh_seeds(verified, fit.fitted, fresh_key, config.evaluation.fresh_seeds).mean,
+        "searched": fit.search.evaluations if fit.search else 0,
+        "gradients": raced + len(fit.history.get("loss", ())),
+    }
+
+
+def line(rows: list[dict[str, Any]], best: float) -> tuple[str, ...]:
+    """One line of the table: a strategy from a start."""
+    scores = np.array([row["score"] for row in rows])
+    means = [float(np.mean([row[key] for row in rows])) for key in ("searched", "gradients", "seconds")]
+    good = int((scores > best - 0.03).sum())
+    cells = (f"{good} of {len(rows)}", f"{np.median(scores):.3f}", f"{scores.min():.3f}")
+    return rows[0]["strategy"], f"drive {rows[0]['drive']:g}", *cells, *(f"{mean:.0f}" for mean in means)
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
@@ -30,78 +73,27 @@ def main(config: DictConfig) -> float:
     if config.study is None:
         raise InputError("name a study: experiment=poor_start")
     folder = Path(HydraConfig.get().runtime.output_dir)
-    settings, searching = settings_of(config), search_of(config)
-    duration = magnitude(config.evaluation.duration, "ms", "evaluation.duration")
-    fresh_key = jax.random.key(config.seed + 1_000_000)
-
-    def default(problem, key):
-        solution = solve(problem, optimizer_of(config), settings, searching, key=key)
-        steps = len(solution.result.history.get("loss", []))
-        racing = np.isfinite(solution.raced.losses).sum() if solution.raced else 0
-        return solution.result.fitted, {"searched": solution.searched.evaluations, "gradients": int(racing) + steps}
-
-    def gradients(problem, key):
-        result = fit(problem, optimizer_of(config), settings, key=key)
-        return result.fitted, {"searched": 0, "gradients": len(result.history["loss"])}
-
-    def candidates(problem, key, which):
-        found = search(problem, SearchSettings(**plain(config.search) | plain(config.study[which])), key=key)
-        return problem.parameters.values(found.candidates[0].point), {"searched": found.evaluations, "gradients": 0}
-
-    strategies = {
-        "default": default,
-        "Adam alone": gradients,
-        "CMA-ES alone": lambda problem, key: candidates(problem, key, "alone"),
-    }
-
-    def run(name, strategy, drive, seed):
-        file = folder / f"{name.replace(' ', '_')}_{drive:g}_{seed:02d}.json"
-        if not file.is_file():
-            config.parameters.drive.value = drive
-            problem = setup(config).problem
-            began = time.perf_counter()
-            fitted, evaluations = strategy(problem, jax.random.fold_in(jax.random.key(config.seed), seed))
-            row = {
-                "strategy": name,
-                "drive": drive,
-                "seconds": time.perf_counter() - began,
-                "fitted": {key: float(value) for key, value in fitted.items()},
-                # The same fresh noise for all.
-                "score": fresh_seeds(problem, fitted, fresh_key, config.evaluation.fresh_seeds, duration).mean,
-            } | evaluations
-            file.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
-        return json.loads(file.read_text(encoding="utf-8"))
-
     drives = [float(drive) for drive in config.study.drives]
+    names = ("default", "Adam alone", "CMA-ES alone")
+    jobs = [("reference", drives[0], 0)]
+    jobs += [(name, drive, seed) for seed in range(config.study.seeds) for drive in drives for name in names]
     rows = []
-    with Progress() as bar:
-        task = bar.add_task("studies", total=len(strategies) * len(drives) * config.study.seeds + 1)
-        best = run("reference", lambda p, key: candidates(p, key, "reference"), drives[0], 0)["score"]
-        bar.advance(task)
-        for seed in range(config.study.seeds):
-            for drive in drives:
-                for name, strategy in strategies.items():
-                    rows.append(run(name, strategy, drive, seed))
-                    bar.advance(task)
-    best = max(best, *(row["score"] for row in rows))
-    table = Table(title=f"Best score found: {best:.3f}", title_justify="left")
-    for column in ("strategy", "start", "within 0.03", "median r", "worst r", "simulations", "gradients", "seconds"):
-        table.add_column(column)
-    found = []
-    for name in strategies:
+    with bars(Console()) as show:
+        for number, (name, drive, seed) in enumerate(jobs):
+            file = folder / f"{name.replace(' ', '_')}_{drive:g}_{seed:02d}.json"
+            if not file.is_file():
+                file.write_text(json.dumps(attempt(config, name, drive, seed), indent=2) + "\n", encoding="utf-8")
+            rows.append(json.loads(file.read_text(encoding="utf-8")))
+            show(Progress("fits", number + 1, len(jobs)))
+    best = max(row["score"] for row in rows)
+    table = Table(*COLUMNS, title=f"Best score found: {best:.3f}", title_justify="left")
+    for name in names:
         for drive in drives:
-            of = [row for row in rows if row["strategy"] == name and row["drive"] == drive]
-            scores = np.array([row["score"] for row in of])
-            good = int((scores > best - 0.03).sum())
-            means = [float(np.mean([row[key] for row in of])) for key in ("searched", "gradients", "seconds")]
-            found.append({"strategy": name, "drive": drive, "good": good, "scores": scores.tolist()})
-            table.add_row(
-                name, f"drive {drive:g}", f"{good} of {len(of)}", f"{np.median(scores):.3f}", f"{scores.min():.3f}",
-                *(f"{mean:.0f}" for mean in means),
-            )  # fmt: skip
-    (folder / "poor_start.json").write_text(json.dumps({"best": best, "rows": found}, indent=2) + "\n")
+            table.add_row(*line([row for row in rows if (row["strategy"], row["drive"]) == (name, drive)], best))
+    (folder / "poor_start.json").write_text(json.dumps({"best": best, "rows": rows}, indent=2) + "\n")
     Console().print(table)
-    return sum(row["good"] for row in found if row["strategy"] == "default") / (len(drives) * config.study.seeds)
+    scores = [row["score"] for row in rows if row["strategy"] == "default"]
+    return float(np.mean(np.array(scores) > best - 0.03))
 
 
 if __name__ == "__main__":

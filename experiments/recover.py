@@ -3,28 +3,74 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hydra
 import jax
 import numpy as np
-from build import optimizer_of, search_of, settings_of, setup
-from command import run, sentences
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import Progress
+from scripting.build import setup
+from scripting.command import run, sentences
+from scripting.outcome import bars
 
 from fitting import InputError
-from fitting.evaluate import DEVIANCE_95, fresh_seeds, profile_loss, recovery
-from fitting.optimize import solve
+from fitting.evaluate import DEVIANCE_95, LossProfile, fresh_seeds, identifiability, profile_loss, recovery
+from fitting.progress import Progress, Reporter
 from fitting.report import figures
 from fitting.units import magnitude
 
 
-def profile_of(problem, row: dict, name: str, key, averaged: int) -> dict:
+def kept(file: Path, make) -> dict[str, Any]:
+    """What a file holds; made and written first where it is not there."""
+    if not file.is_file():
+        file.write_text(json.dumps(make(), indent=2) + "\n", encoding="utf-8")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def drawn(config: DictConfig, units: dict[str, str]) -> list[dict[str, float]]:
+    """True values, log-uniform over the ranges of a study."""
+    ends = {n: [float(magnitude(v, units[n], n)) for v in pair] for n, pair in config.study.range.items()}
+    rng = np.random.default_rng(config.seed)
+    return [
+        {name: float(np.exp(rng.uniform(*np.log(pair)))) for name, pair in ends.items()}
+        for _ in range(config.study.draws)
+    ]
+
+
+def setup_of(config: DictConfig, number: int, true: dict[str, float], progress: Reporter):
+    """The problem of one draw."""
+    config.data.truth, config.data.seed = true, 1000 + number
+    return setup(config, progress=progress)
+
+
+def fit_one(config: DictConfig, number: int, true: dict[str, float], progress: Reporter) -> dict[str, Any]:
+    """Make a recording, fit it, score the fit, and measure intervals."""
+    made = setup_of(config, number, true, progress)
+    fit = made.fit(made.problem, config.seed + number, progress=progress)
+    key = jax.random.fold_in(jax.random.key(config.seed + 1_000_000), number)
+    verified = replace(fit.problem, predictor=made.verifier)
+    fresh = fresh_seeds(verified, fit.fitted, key, config.evaluation.fresh_seeds, progress=progress)
+    found = identifiability(fit.problem, fit.point, key, config.evaluation.identifiability_seeds, progress=progress)
+    return {
+        "true": true,
+        "fitted": {name: float(fit.fitted[name]) for name in true},
+        "intervals": {name: found[name].interval for name in true if name in found},
+        "fc_correlation": fresh.agreement().r,
+        "gradients": fit.gradients.reason if fit.gradients else "",
+        "seconds": fit.seconds,
+    }
+
+
+def profile_one(config: DictConfig, number: int, row: dict[str, Any], name: str, progress: Reporter) -> dict[str, Any]:
     """The profile of the loss along a parameter of one draw, and whether its interval holds the true value."""
-    profile = profile_loss(problem, problem.parameters.point(row["fitted"]), name, key, averaged=averaged)
+    made = setup_of(config, number, row["true"], progress)
+    key = jax.random.fold_in(jax.random.key(config.seed + 1), number)
+    point = made.problem.parameters.point(row["fitted"])
+    profile = profile_loss(made.problem, point, name, key, LossProfile(averaged=config.fit.average), progress)
     low, high = profile.identifiability.interval or (-np.inf, np.inf)
     return {
         "values": profile.values.tolist(),
@@ -32,6 +78,38 @@ def profile_of(problem, row: dict, name: str, key, averaged: int) -> dict:
         "interval": [low, high],
         "holds_truth": bool(low <= row["true"][name] <= high),
     }
+
+
+def covered(rows, name: str) -> dict[str, int]:
+    """How many intervals of a parameter there are, and how many hold its true value."""
+    pairs = [(row["intervals"][name], row["true"][name]) for row in rows if row["intervals"].get(name)]
+    return {"intervals": len(pairs), "covered": sum(low <= true <= high for (low, high), true in pairs)}
+
+
+def report(rows, profiles, errors, config: DictConfig, units, folder: Path):
+    """Write the table and the figures, and print what they say."""
+    true, fitted = (
+        {name: np.array([row[which][name] for row in rows]) for name in errors} for which in ("true", "fitted")
+    )
+    figures.save(figures.recovery(true, fitted, units), folder / "figures" / "recovery")
+    console = Console()
+    for name, row in errors.items():
+        console.print(
+            f"{name}: median error {100 * row['median_relative_error']:.1f} %, correlation of logarithms "
+            f"{row['correlation']:.2f}, {row['n']} draws; {row['covered']} of {row['intervals']} intervals hold the "
+            "truth"
+        )
+    for name, each in profiles.items():
+        if each:
+            chosen = list(each)
+            shown = ([each[i] for i in chosen], true[name][chosen], fitted[name][chosen])
+            picture = figures.profiles_against_truth(*shown, name, units[name], DEVIANCE_95)
+            figures.save(picture, folder / "figures" / f"profiles_{name}")
+        console.print(
+            f"{name}: missed by more than {100 * config.study.aim:g} % in {len(each)} draws; the profile's 95 % "
+            f"interval holds the truth in {sum(c['holds_truth'] for c in each.values())} of them"
+        )
+    console.print(f"Written: {folder}", soft_wrap=True)
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
@@ -42,87 +120,23 @@ def main(config: DictConfig) -> float:
         raise InputError("name a study: experiment=recovery")
     folder = Path(HydraConfig.get().runtime.output_dir)
     units = {name: settings.get("unit", "1") for name, settings in config.parameters.items()}
-    ends = {n: [float(magnitude(v, units[n], n)) for v in pair] for n, pair in config.study.range.items()}
-    rng = np.random.default_rng(config.seed)
-    draws = [
-        {name: float(np.exp(rng.uniform(*np.log(pair)))) for name, pair in ends.items()}
-        for _ in range(config.study.draws)
-    ]
-    rows = []
-    with Progress() as bar:
-        task = bar.add_task("recovery", total=len(draws))
+    draws, rows, profiles = drawn(config, units), [], {name: {} for name in config.study.profile}
+    with bars(Console()) as show:
         for number, true in enumerate(draws):
-            file = folder / f"draw_{number:02d}.json"
-            if not file.is_file():
-                config.data.truth, config.data.seed = true, 1000 + number
-                problem = setup(config).problem
-                fit_key, fresh_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), number))
-                solution = solve(
-                    problem,
-                    optimizer_of(config),
-                    settings_of(config),
-                    search_of(config),
-                    key=fit_key,
-                    on_report=lambda report: bar.update(task, description=f"{report.stage} {report.text}"),
-                )
-                duration = magnitude(config.evaluation.duration, "ms", "evaluation.duration")
-                fresh = fresh_seeds(problem, solution.result.fitted, fresh_key, config.evaluation.fresh_seeds, duration)
-                row = {
-                    "true": true,
-                    "fitted": {name: float(solution.result.fitted[name]) for name in true},
-                    "fc_correlation": fresh.mean,
-                    "gradients": solution.health.reason,
-                    "seconds": solution.result.seconds,
-                }
-                file.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
-            rows.append(json.loads(file.read_text(encoding="utf-8")))
-            bar.update(task, completed=number + 1)
-        missed = [
-            (number, name)
-            for number, row in enumerate(rows)
-            for name in config.study.profile
-            if abs(row["fitted"][name] / row["true"][name] - 1) > config.study.aim
-        ]
-        task = bar.add_task("profiles of what was missed", total=len(missed))
-        for done, (number, name) in enumerate(missed):
-            file = folder / f"profile_{number:02d}_{name}.json"
-            if not file.is_file():
-                config.data.truth, config.data.seed = rows[number]["true"], 1000 + number
-                key = jax.random.fold_in(jax.random.key(config.seed + 1), number)
-                found = profile_of(setup(config).problem, rows[number], name, key, max(1, config.fit.average))
-                file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-            rows[number].setdefault("profiles", {})[name] = json.loads(file.read_text(encoding="utf-8"))
-            bar.update(task, completed=done + 1)
-    true = {name: np.array([row["true"][name] for row in rows]) for name in ends}
-    fitted = {name: np.array([row["fitted"][name] for row in rows]) for name in ends}
-    found = recovery(true, fitted)
-    curves = {
-        name: {i: row["profiles"][name] for i, row in enumerate(rows) if name in row.get("profiles", {})}
-        for name in config.study.profile
-    }
-    for name, each in curves.items():
-        found[name] |= {"missed": len(each), "missed_but_in_interval": sum(c["holds_truth"] for c in each.values())}
-    (folder / "recovery.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    figures.save(figures.recovery(true, fitted, units), folder / "figures" / "recovery")
-    for name, each in curves.items():
-        if each:
-            chosen = list(each)
-            shown = ([each[i] for i in chosen], true[name][chosen], fitted[name][chosen])
-            picture = figures.profiles_against_truth(*shown, name, units[name], DEVIANCE_95)
-            figures.save(picture, folder / "figures" / f"profiles_{name}")
-    console = Console()
-    for name, row in found.items():
-        console.print(
-            f"{name}: median error {100 * row['median_relative_error']:.1f} %, "
-            f"correlation of logarithms {row['correlation']:.2f}, {row['n']} draws"
-        )
-    for name in curves:
-        console.print(
-            f"{name}: missed by more than {100 * config.study.aim:g} % in {found[name]['missed']} draws; the profile's "
-            f"95 % interval holds the truth in {found[name]['missed_but_in_interval']} of them"
-        )
-    console.print(f"Written: {folder}", soft_wrap=True)
-    return next(iter(found.values()))["median_relative_error"]
+            rows.append(kept(folder / f"draw_{number:02d}.json", lambda: fit_one(config, number, true, show)))  # noqa: B023
+            show(Progress("draws", number + 1, len(draws)))
+        for name in config.study.profile:
+            for number, row in enumerate(rows):
+                if abs(row["fitted"][name] / row["true"][name] - 1) > config.study.aim:
+                    file = folder / f"profile_{number:02d}_{name}.json"
+                    profiles[name][number] = kept(file, lambda: profile_one(config, number, row, name, show))  # noqa: B023
+    true, fitted = ({n: np.array([row[which][n] for row in rows]) for n in draws[0]} for which in ("true", "fitted"))
+    errors = recovery(true, fitted)
+    for name in errors:
+        errors[name] |= covered(rows, name)
+    (folder / "recovery.json").write_text(json.dumps(errors, indent=2) + "\n", encoding="utf-8")
+    report(rows, profiles, errors, config, units, folder)
+    return next(iter(errors.values()))["median_relative_error"]
 
 
 if __name__ == "__main__":

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
+from dataclasses import replace
 
 import hydra
 import jax
 import numpy as np
 import xarray as xr
-from build import evaluation_of
-from command import run, sentences
-from evaluate import announced, progress
 from omegaconf import DictConfig
-from runs import begin
+from scripting.command import run, sentences
+from scripting.outcome import announced, bars
+from scripting.runs import begin
 
 from fitting.devices import first_process
 from fitting.evaluate import fresh_seeds, structural_baselines
@@ -23,27 +22,19 @@ from fitting.report import figures, signals, summarize_simulation
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 @sentences
 def main(config: DictConfig) -> float:
-    """Simulate the parameters' values, write ``simulation.nc`` and figures; returns the mean FC correlation."""
-    began = time.perf_counter()
-    config, folder, console, score = begin(config)
-    if score is not None:
-        return score
-    made = announced(config, console, fit=False)
-    problem, settings = made.problem, evaluation_of(config)
+    """Simulate the parameters' values, write ``simulation.nc`` and figures; returns the correlation of the mean FC."""
+    job = begin(config)
+    if job.score is not None:
+        return job.score
+    made = announced(job, fit=False)
+    problem, folder = replace(made.problem, predictor=made.verifier), job.folder
     values = problem.parameters.values(problem.parameters.start())
-    key = jax.random.key(config.seed)
-    with progress(console) as show:
-        scores = fresh_seeds(
-            problem,
-            values,
-            key,
-            settings.fresh_seeds,
-            settings.duration,
-            lambda done: show("simulating", done, settings.fresh_seeds),
-        )
+    key = jax.random.key(job.config.seed)
+    with bars(job.console) as show:
+        scores = fresh_seeds(problem, values, key, made.evaluation.fresh_seeds, stage="simulating", progress=show)
     if not first_process():
-        return scores.mean
-    observation, labels = problem.observation, made.labels
+        return scores.agreement().r
+    observation, labels = problem.observation, list(problem.network.labels)
     times = np.arange(len(scores.signals)) / observation.fs
     data = xr.Dataset(
         {
@@ -59,15 +50,17 @@ def main(config: DictConfig) -> float:
     figures.save(figures.fc_matrices(target, scores.fc, labels), folder / "figures" / "fc_matrices")
     figures.save(signals.traces(scores.signals, observation.fs, labels), folder / "figures" / "traces")
     figures.save(signals.spectra(scores.signals, observation, made.recordings), folder / "figures" / "spectra")
-    summary = summarize_simulation(scores, structural_baselines(made.connectome, target), time.perf_counter() - began)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    spread = f" ± {scores.sd:.3f}" if len(scores.fc_correlation) > 1 else ""
-    console.print(
-        f"FC correlation with the target: {scores.mean:.3f}{spread}, {len(scores.fc_correlation)} seeds of "
-        f"{scores.seconds:g} s"
+    summary = summarize_simulation(
+        scores, structural_baselines(problem.network.connectome, target), time.perf_counter() - job.began
     )
-    console.print(f"Written: {folder}", soft_wrap=True)
-    return scores.mean
+    summary.write(folder / "summary.json")
+    spread = f" ± {scores.sd:.3f}" if len(scores.fc_correlation) > 1 else ""
+    job.console.print(
+        f"FC correlation with the target: {scores.agreement().r:.3f} of the mean FC of {len(scores.fc_correlation)} "
+        f"seeds, {scores.mean:.3f}{spread} of single ones, {scores.seconds:g} s each"
+    )
+    job.console.print(f"Written: {folder}", soft_wrap=True)
+    return scores.agreement().r
 
 
 if __name__ == "__main__":

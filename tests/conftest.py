@@ -3,8 +3,7 @@
 import os
 from pathlib import Path
 
-# As in experiments/environment.py: threads within an operation cost these small networks more than they save.
-os.environ.setdefault("NPROC", "1")
+# One device: many tests compile small programs, which takes twice as long for two. Scripts use all cores.
 
 # Shapes and types of public functions are checked at run time by jaxtyping and beartype.
 from jaxtyping import install_import_hook
@@ -13,10 +12,13 @@ _hook = install_import_hook("fitting", "beartype.beartype")
 _hook.__enter__()
 
 import jax  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 1)
+
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-import fitting.brain  # noqa: E402, F401
+import fitting  # noqa: E402, F401
 
 jax.config.update("jax_enable_x64", True)
 

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from fitting.data.arrays import LARGEST, check_size, existing, read_arrays, text_of, texts
-from fitting.data.labelled import connectome
 from fitting.data.netcdf import read_dataset
+from fitting.data.objects import connectome
 from fitting.data.tables import (
     field,
     is_number,

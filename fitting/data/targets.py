@@ -9,8 +9,8 @@ import xarray as xr
 
 from fitting.data.arrays import existing, read_arrays, text_of, texts
 from fitting.data.connectomes import HEMISPHERES, LABELS, hemispheres_in, hemispheres_of
-from fitting.data.labelled import fc_target
 from fitting.data.netcdf import read_dataset
+from fitting.data.objects import fc_target
 from fitting.data.tables import read_labelled_matrix
 from fitting.errors import InputError
 

@@ -7,6 +7,7 @@ import scipy.optimize
 import xarray as xr
 
 from fitting.errors import InputError
+from fitting.evaluate.agreement import pearson
 
 #: Added to weights, as a share of the largest, before their logarithm is taken.
 LOG_OFFSET = 1e-4
@@ -18,7 +19,7 @@ def structural_baselines(connectome: xr.Dataset, fc) -> dict[str, float]:
     Parameters
     ----------
     connectome : Dataset
-        See :mod:`fitting.data.labelled`.
+        See :mod:`fitting.data.objects`.
     fc : array (region, region)
         Connectivity of the same regions in the same order.
 
@@ -61,7 +62,7 @@ def held_out_baselines(connectome: xr.Dataset, fc, seen, unseen=None) -> dict[st
     Parameters
     ----------
     connectome : Dataset
-        See :mod:`fitting.data.labelled`.
+        See :mod:`fitting.data.objects`.
     fc : array (region, region)
     seen : array of bool (region, region)
         Pairs that are fitted. Pairs that are not are scored.
@@ -127,7 +128,7 @@ def _scores(connectome, fc, seen, other, scored, names=None) -> dict[str, float]
         "rank_two": lambda: low_rank(2, True),
         "region_effects_and_geometry": lambda: linear(effects, shared),
     }
-    return {name: _r(predictors[name]()[test], truth) for name in names or predictors}
+    return {name: pearson(predictors[name]()[test], truth) for name in names or predictors}
 
 
 def spatial_autoregression(connectome: xr.Dataset, fc, seen=None) -> tuple[float, np.ndarray]:
@@ -173,7 +174,7 @@ def spatial_autoregression(connectome: xr.Dataset, fc, seen=None) -> tuple[float
         return covariance / np.outer(size, size)
 
     def loss(rho):
-        return -_r(predict(rho)[pairs], fc[pairs])
+        return -pearson(predict(rho)[pairs], fc[pairs])
 
     grid = np.linspace(0.01, 0.99, 25)
     best = int(np.argmin([loss(rho) for rho in grid]))
@@ -181,13 +182,6 @@ def spatial_autoregression(connectome: xr.Dataset, fc, seen=None) -> tuple[float
     found = scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     rho = float(found.x) if found.fun < loss(grid[best]) else float(grid[best])
     return rho, predict(rho)
-
-
-def _r(a, b) -> float:
-    """Pearson correlation; zero if one side is constant."""
-    a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a**2).sum() * (b**2).sum())
-    return float((a * b).sum() / scale) if scale > 0 else 0.0
 
 
 def _geometry(connectome: xr.Dataset, fc):

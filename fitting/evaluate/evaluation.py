@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import xarray as xr
 
-from fitting.data import fc_target
 from fitting.errors import InputError
+from fitting.evaluate.agreement import agreement
 from fitting.evaluate.baselines import held_out_baselines, structural_baselines
-from fitting.evaluate.ceiling import Ceiling, split_half_ceiling, subject_ceiling
-from fitting.evaluate.identifiability import Identifiability, identifiability
-from fitting.evaluate.information import Profile, profile_likelihood, response_information
-from fitting.evaluate.nulls import SurrogateTest, delay_nulls, surrogate_connectomes, surrogate_test
-from fitting.evaluate.profile import profile_loss
+from fitting.evaluate.identifiability import LossProfile, identifiability, profile_loss
+from fitting.evaluate.leak import leak_of_baselines, leak_of_fit
+from fitting.evaluate.likelihood import fisher_information, profile_likelihood
+from fitting.evaluate.nulls import (
+    SURROGATES,
+    SurrogateTest,
+    delay_nulls,
+    surrogate_connectomes,
+    surrogate_sensitivity,
+    surrogate_test,
+)
 from fitting.evaluate.recovery import refit_synthetic
-from fitting.evaluate.seeds import SeedScores, View, fresh_seeds
-from fitting.objective import Objective
-from fitting.optimize import FitResult, Problem, ResponseProblem
-from fitting.response import departure, linearize, unstable_roots
-from fitting.signal import fc_correlation
-
-#: Nearer than this to its steady state, in units of the coupled variable, a network counts as being there.
-NEAR = 0.01
+from fitting.evaluate.reliability import Ceiling, group_ceiling, split_half_ceiling
+from fitting.evaluate.scores import SeedScores, View, fresh_seeds
+from fitting.evaluate.uncertainty import Identifiability, Profile
+from fitting.optimize import Fit, Problem, stage_key
+from fitting.predict import Cost, Predictor
+from fitting.progress import Progress, Reporter, silent
 
 
 @dataclass(frozen=True)
@@ -39,62 +41,113 @@ class EvaluationSettings:
     ----------
     fresh_seeds, initial_seeds : int
         Noise seeds that score the fitted and the initial parameters.
-    duration : float, optional
-        Length of each of these simulations in ms; the fit's own unless given.
     identifiability_seeds : int
-        Noise seeds of :func:`fitting.evaluate.identifiability` (simulated fits).
+        Noise seeds of :func:`fitting.evaluate.identifiability` (noisy predictors).
     profile_points, profile_steps : int
-        Of each profile likelihood (fits by linear response).
+        Of each profile likelihood (predictors without noise).
     loss_profile_points : int
-        Of the profile of the loss of every global parameter (simulated fits, which take long).
+        Of the profile of the loss of every global parameter (noisy predictors; takes long).
     null_seeds : int
-        Noise seeds that score the model without delays and with one delay.
+        Noise seeds that score the model without delays, with one delay, and on surrogate connectomes.
     surrogates : int
-        Surrogate connectomes of each kind.
+        Surrogate connectomes of each kind that the fitted parameters are scored on: sensitivity.
+    refitted_surrogates : int
+        Surrogate connectomes of each kind that are fitted like the real one: significance. Each takes as long as the
+        fit did.
     recoveries : int
         Synthetic recordings of the fitted model that are fitted again; each takes as long as the fit did.
+    leaks : int
+        Data sets of independent signals that the baselines of held-out pairs are fitted to.
+    leak_fits : int
+        Data sets of independent signals that the model is fitted to; each takes as long as the fit did.
     """
 
     fresh_seeds: int = 10
     initial_seeds: int = 2
-    duration: float | None = None
-    identifiability_seeds: int = 3
+    identifiability_seeds: int = 8
     profile_points: int = 9
     profile_steps: int = 30
     loss_profile_points: int = 0
-    null_seeds: int = 2
+    null_seeds: int = 1
     surrogates: int = 19
+    refitted_surrogates: int = 0
     recoveries: int = 0
+    leaks: int = 5
+    leak_fits: int = 0
 
     def __post_init__(self):
         for name, value in vars(self).items():
-            if value is not None and value < (1 if name == "fresh_seeds" else 0):
+            if value < (1 if name == "fresh_seeds" else 0):
                 zero = "zero or " if name == "fresh_seeds" else ""
-                raise InputError(f"evaluation.{name} must not be {zero}negative; got {value:g}")
+                raise InputError(f"{name} must not be {zero}negative; got {value:g}")
+
+    def cost(self, problem: Problem, predictor: Predictor) -> Cost:
+        """Seconds and bytes on one device: of a fit of this problem that is verified by a predictor."""
+        fresh, own = predictor.cost(), problem.predictor.cost()
+        count = len(problem.parameters.shared)
+        runs = (1 + 2 * count + count * (count - 1)) * self.identifiability_seeds
+        if not problem.predictor.noisy:
+            runs = 3 * count * self.profile_points * self.profile_steps
+        runs += self.null_seeds * (3 + 2 * (self.surrogates + 1) * bool(self.surrogates))
+        return Cost((self.fresh_seeds + self.initial_seeds) * fresh.seconds + runs * own.seconds, fresh.bytes)
 
 
-class Evaluation(NamedTuple):
+class HeldOut(NamedTuple):
+    """Scores on pairs that a fit has not seen.
+
+    Attributes
+    ----------
+    r : float
+        Of the mean connectivity over fresh seeds.
+    seeds : array (seed,)
+        Of single seeds.
+    own : float
+        Of the predictor that was fitted.
+    baselines : dict
+        Fitted and scored on the same pairs.
+    leak : float or None
+        Score of the same fit on independent signals: pairs held out of one recording share its noise.
+    leaks : dict
+        The same, of the baselines.
+    """
+
+    r: float
+    seeds: np.ndarray
+    own: float
+    baselines: dict[str, float]
+    leak: float | None
+    leaks: dict[str, float]
+
+
+class ViewScore(NamedTuple):
+    """Scores of single seeds in a view, and baselines that were fitted to the target and scored there."""
+
+    seeds: np.ndarray
+    baselines: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
     """What is known about a fitted model.
 
     Attributes
     ----------
     fresh : SeedScores
         Fitted parameters on noise that the fit has not seen.
-    initial : float
-        Mean FC correlation of the initial parameters.
-    identified : dict of Identifiability
-    profiles : dict of Profile
+    initial : SeedScores or None
+        Of the initial parameters.
     baselines : dict
         See :func:`fitting.evaluate.structural_baselines`.
-    held_out : dict or None
-        Scores on pairs that the fit has not seen, and baselines fitted and scored on the same pairs.
-    views : dict
-        For each other view: mean and spread of the score, and baselines fitted to the target and scored there.
+    identified : dict of Identifiability
+    profiles : dict of Profile
+    held_out : HeldOut or None
+    views : dict of ViewScore
     nulls : dict
         See :func:`fitting.evaluate.delay_nulls`.
     surrogates : dict of SurrogateTest
         By kind.
     ceiling : Ceiling or None
+        How reliable the target is.
     group_ceiling : (float, float) or None
         See :func:`fitting.evaluate.subject_ceiling`, where there are several subjects.
     found_again : dict of arrays (recovery, ...)
@@ -103,219 +156,181 @@ class Evaluation(NamedTuple):
     """
 
     fresh: SeedScores
-    initial: float
-    identified: dict[str, Identifiability]
-    profiles: dict[str, Profile]
-    baselines: dict[str, float]
-    held_out: dict[str, Any] | None = None
-    views: Mapping[str, dict[str, Any]] = MappingProxyType({})
-    nulls: Mapping[str, float] = MappingProxyType({})
-    surrogates: Mapping[str, SurrogateTest] = MappingProxyType({})
+    initial: SeedScores | None = None
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    identified: Mapping[str, Identifiability] = field(default_factory=dict)
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    held_out: HeldOut | None = None
+    views: Mapping[str, ViewScore] = field(default_factory=dict)
+    nulls: Mapping[str, float] = field(default_factory=dict)
+    surrogates: Mapping[str, SurrogateTest] = field(default_factory=dict)
     ceiling: Ceiling | None = None
     group_ceiling: tuple[float, float] | None = None
-    found_again: Mapping[str, np.ndarray] = MappingProxyType({})
+    found_again: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Sequence[str] = ()
+
+    def __str__(self):
+        agreement, (low, high) = self.fresh.agreement(), self.fresh.interval()
+        return (
+            f"r of the mean FC over {len(self.fresh.matrices)} seeds {agreement.r:.3f} ({low:.3f} to {high:.3f}), of "
+            f"single seeds {self.fresh.mean:.3f}; best baseline {max(self.baselines.values()):.3f}"
+        )
 
 
 def evaluate(
-    problem: Problem,
-    result: FitResult,
-    connectome: xr.Dataset,
+    fit: Fit,
     settings: EvaluationSettings | None = None,
     *,
     key,
-    response: ResponseProblem | None = None,
+    predictor: Predictor | None = None,
     recordings: Sequence[xr.DataArray] = (),
     views: Mapping[str, View] | None = None,
     refit: Callable[[Problem], Mapping[str, Any]] | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    progress: Reporter = silent,
 ) -> Evaluation:
-    """Score a fitted model on fresh noise, beside baselines, nulls and the noise ceiling.
+    """Score a fitted model on fresh noise, beside baselines, nulls and the noise of both sides.
 
     Parameters
     ----------
-    problem : Problem
-        That simulates.
-    result : FitResult
-    connectome : Dataset
-        Of the problem's network.
+    fit : Fit
     settings : EvaluationSettings, optional
     key : PRNG key
         Must not have been used in the fit.
-    response : ResponseProblem, optional
-        The problem by linear response, if that was fitted.
+    predictor : Predictor, optional
+        What verifies the fit, such as simulations of a fit by linear response; the one that was fitted unless given.
     recordings : sequence of DataArray, optional
-        What the target is made of; without them, there is no noise ceiling.
+        What the target is made of; without them, the noise of the target is unknown.
     views : mapping, optional
-        Other connectivities to score the same simulations on.
+        Other connectivities to score the same activity on.
     refit : callable, optional
-        How the fit was made, from a problem to fitted values; needed for recoveries.
-    on_progress : callable, optional
-        Called with a stage, the number of parts of it that are done, and of all.
+        How the fit was made, from a problem to fitted values; needed for whatever is fitted again.
+    progress : callable, optional
 
     Returns
     -------
     Evaluation
     """
     settings, views = settings or EvaluationSettings(), dict(views or {})
-    report = on_progress or (lambda stage, done, total: None)
-    fresh_key, initial_key, check_key, null_key, surrogate_key, profile_key, again_key = jax.random.split(key, 7)
-    fitted, duration, target = result.fitted, settings.duration, problem.target
-    solved = response if response is not None else problem
-
-    fresh = fresh_seeds(
-        problem,
-        fitted,
-        fresh_key,
-        settings.fresh_seeds,
-        duration,
-        lambda done: report("fresh noise", done, settings.fresh_seeds),
-        views,
-    )
-    initial = float("nan")
+    if refit is None and (settings.recoveries or settings.refitted_surrogates or settings.leak_fits):
+        raise InputError("recoveries, refitted surrogates and leaks fit again, so they need the argument refit")
+    verified = fit.problem if predictor is None else _with_predictor(fit.problem, predictor)
+    connectome, target = verified.network.connectome, verified.target
+    fresh = fresh_seeds(verified, fit.fitted, stage_key(key, "fresh"), settings.fresh_seeds, views, progress=progress)
+    initial = None
     if settings.initial_seeds:
+        initial_key, stage = stage_key(key, "initial"), "initial parameters"
         initial = fresh_seeds(
-            problem,
-            result.initial,
-            initial_key,
-            settings.initial_seeds,
-            duration,
-            lambda done: report("initial parameters", done, settings.initial_seeds),
-        ).mean
-
-    identified: dict[str, Identifiability] = {}
-    profiles: dict[str, Profile] = {}
-    if response is not None:
-        point = response.parameters.point(fitted)
-        if settings.profile_points:
-            profiles = profile_likelihood(
-                response,
-                point,
-                points=settings.profile_points,
-                steps=settings.profile_steps,
-                on_fit=partial(report, "profile likelihood"),
-            )
-            identified = {name: profile.identifiability for name, profile in profiles.items()}
-        else:
-            identified = response_information(response, point)
-    elif settings.identifiability_seeds:
-        identified = identifiability(
-            problem,
-            result.point,
-            check_key,
-            settings.identifiability_seeds,
-            on_evaluation=partial(report, "identifiability"),
+            verified, fit.initial, initial_key, settings.initial_seeds, stage=stage, progress=progress
         )
-        if settings.loss_profile_points:
-            for p in problem.parameters.free:
-                if not p.per_region:
-                    profiles[p.name] = profile_loss(
-                        problem,
-                        result.point,
-                        p.name,
-                        profile_key,
-                        settings.loss_profile_points,
-                        on_fit=partial(report, f"profile of {p.name}"),
-                    )
-
-    nulls, surrogates = {}, {}
-    if settings.null_seeds:
-        report("delays", 0, 1)
-        nulls = delay_nulls(solved, fitted, null_key, settings.null_seeds, duration)
-        report("delays", 1, 1)
-    notes: list[str] = []
-    if settings.surrogates:
-        for kind in ("rewired", "distance_preserving"):
-            seed = int(jax.random.randint(surrogate_key, (), 0, 2**31 - 1))
-            try:
-                made = surrogate_connectomes(connectome, kind, settings.surrogates, seed)
-            except InputError as error:
-                notes.append(f"No {kind.replace('_', ' ')} surrogates: {error}.")
-                continue
-            stage = f"{kind.replace('_', ' ')} surrogates"
-            surrogates[kind] = surrogate_test(solved, fitted, made, surrogate_key, partial(report, stage))
-
+    identified, profiles = _uncertainty(fit, settings, stage_key(key, "uncertainty"), progress)
+    nulls, surrogates, notes = _nulls(fit, settings, refit, stage_key(key, "nulls"), progress)
     found_again: Mapping[str, np.ndarray] = {}
-    if settings.recoveries:
-        if refit is None:
-            raise InputError("recoveries fit again, so they need to be told how; see the argument refit")
-        labels = connectome["target"].values.tolist()
+    if settings.recoveries and refit:
+        recovery_key, dt = stage_key(key, "recovery"), fit.declared.predictor.dt
         found_again = refit_synthetic(
-            problem, fitted, labels, refit, again_key, settings.recoveries, on_fit=partial(report, "recovery")
+            fit.declared, fit.fitted, refit, recovery_key, dt=dt, count=settings.recoveries, progress=progress
         )
-
-    held_out = None
-    responded = jax.jit(response.respond)(fitted) if response is not None else None
-    if target.held_out is not None:
-        held_out = _mean_and_sd(fresh.held_out)
-        if responded is not None:
-            held_out["response"] = float(fc_correlation(responded[0], target.fc, target.held_out))
-        held_out["baselines"] = held_out_baselines(connectome, target.fc, target.pairs)
-    every = ~np.eye(problem.network.regions, dtype=bool)
+    every = ~np.eye(verified.network.regions, dtype=bool)
     seen = target.pairs if target.pairs is not None else every
-    viewed = {}
-    for name, view in views.items():
-        viewed[name] = _mean_and_sd(fresh.views[name])
-        if view.fc is not target.fc:
-            viewed[name]["baselines"] = held_out_baselines(connectome, target.fc, seen, view.fc)
-    ceiling = split_half_ceiling(recordings, problem.observation) if recordings else None
-    if recordings and ceiling is None:
-        notes.append("The noise ceiling is unknown: halves of the recording are too short, or do not agree at all.")
-    if not recordings:
-        notes.append("The noise ceiling is unknown: a matrix alone does not tell how noisy it is.")
-    if responded is not None:
-        notes += _stability(problem, fitted, float(responded[1].max()))
+    scored = {
+        name: ViewScore(
+            fresh.views[name],
+            {} if view.fc is target.fc else held_out_baselines(connectome, target.fc, seen, view.fc),
+        )
+        for name, view in views.items()
+    }
+    ceiling = split_half_ceiling(recordings, verified.observation) if recordings else None
+    if ceiling is None:
+        unknown = "halves of the recording are too short, or do not agree at all"
+        notes.append(
+            f"How noisy the target is is unknown: {unknown if recordings else 'a matrix alone does not tell'}."
+        )
     return Evaluation(
         fresh,
         initial,
+        structural_baselines(connectome, target.fc),
         identified,
         profiles,
-        structural_baselines(connectome, target.fc),
-        held_out,
-        viewed,
+        _held_out(fit, fresh, connectome, settings, refit, stage_key(key, "leak"), progress),
+        scored,
         nulls,
         surrogates,
         ceiling,
-        _group_ceiling(recordings, problem.observation),
+        group_ceiling(recordings, verified.observation),
         found_again,
-        notes,
+        [*notes, *fit.problem.predictor.remarks(fit.fitted)],
     )
 
 
-def _group_ceiling(recordings: Sequence[xr.DataArray], observation) -> tuple[float, float] | None:
-    subjects: dict[str, list[xr.DataArray]] = {}
-    for recording in recordings:
-        subjects.setdefault(str(recording.attrs.get("subject", "")), []).append(recording)
-    if len(subjects) < 2:
+def _with_predictor(problem: Problem, predictor: Predictor) -> Problem:
+    return replace(problem, predictor=replace(predictor, network=problem.network))
+
+
+def _uncertainty(fit: Fit, settings: EvaluationSettings, key, progress):
+    """What is known of each global parameter: on noise seeds, or by the likelihood where there is no noise."""
+    problem, point = fit.problem, fit.point
+    if not problem.predictor.noisy:
+        if not settings.profile_points:
+            return fisher_information(problem, point), {}
+        points, steps = settings.profile_points, settings.profile_steps
+        profiles = profile_likelihood(problem, point, points=points, steps=steps, progress=progress)
+        return {name: profile.identifiability for name, profile in profiles.items()}, profiles
+    identified, profiles = {}, {}
+    if settings.identifiability_seeds:
+        identified = identifiability(problem, point, key, settings.identifiability_seeds, progress=progress)
+    if settings.loss_profile_points:
+        how = LossProfile(points=settings.loss_profile_points)
+        for p in problem.parameters.shared:
+            profiles[p.name] = profile_loss(problem, point, p.name, stage_key(key, p.name), how, progress)
+    return identified, profiles
+
+
+def _nulls(fit: Fit, settings: EvaluationSettings, refit, key, progress):
+    """Delays and connectomes destroyed: how the fitted parameters do there, and how parameters fitted there do."""
+    nulls, surrogates, notes = {}, {}, []
+    keys = jax.random.split(stage_key(key, "noise"), max(1, settings.null_seeds))
+    if not fit.problem.predictor.noisy:
+        keys = keys[:1]
+    if settings.null_seeds:
+        progress(Progress("delays", 0, 1))
+        nulls = delay_nulls(fit.problem, fit.fitted, keys)
+        progress(Progress("delays", 1, 1))
+    for kind in SURROGATES:
+        count = settings.refitted_surrogates or settings.surrogates * bool(settings.null_seeds)
+        if not count:
+            continue
+        seed = int(jax.random.randint(stage_key(key, kind), (), 0, 2**31 - 1))
+        try:
+            connectomes = surrogate_connectomes(fit.problem.network.connectome, kind, count, seed)
+        except InputError as error:
+            notes.append(f"No {kind.replace('_', ' ')} surrogates: {error}.")
+            continue
+        if settings.refitted_surrogates:
+            surrogates[kind] = surrogate_test(fit.declared, fit.fitted, connectomes, refit, keys, progress)
+        else:
+            surrogates[kind] = surrogate_sensitivity(fit.problem, fit.fitted, connectomes, keys, progress)
+    return nulls, surrogates, notes
+
+
+def _held_out(fit: Fit, fresh: SeedScores, connectome, settings, refit, key, progress) -> HeldOut | None:
+    target, pairs = fit.problem.target, fit.problem.target.held_out
+    if pairs is None:
         return None
-    objective = Objective(spectrum=0.0)
-    labels = recordings[0]["region"].values.tolist()
-    return subject_ceiling(
-        {
-            subject: fc_target(np.asarray(objective.target(own, observation).fc), labels)
-            for subject, own in subjects.items()
-        }
+    leak, leaks = None, {}
+    if np.isfinite(target.seconds):
+        if settings.leaks:
+            leaks = leak_of_baselines(connectome, target, fit.problem.observation, key, settings.leaks, progress)
+        if settings.leak_fits:
+            leak = leak_of_fit(fit.declared, refit, key, settings.leak_fits, progress)
+    predicted = np.asarray(jax.jit(fit.problem.predict)(fit.fitted, key).fc, float)
+    return HeldOut(
+        fresh.agreement(pairs).r,
+        fresh.held_out if fresh.held_out is not None else np.zeros(0),
+        agreement(predicted, fresh.target, pairs).r,
+        held_out_baselines(connectome, target.fc, target.pairs),
+        leak,
+        leaks,
     )
-
-
-def _mean_and_sd(scores) -> dict[str, Any]:
-    return {"r": float(np.mean(scores)), "sd": float(np.std(scores, ddof=1)) if len(scores) > 1 else None}
-
-
-def _stability(problem: Problem, fitted, slowest: float) -> list[str]:
-    """What is to be known about the steady state that linear response describes."""
-    unstable = unstable_roots(linearize(problem.network, fitted, dt=problem.dt))
-    if unstable:
-        return [f"The steady state is unstable ({unstable} roots): linear response does not hold at these parameters."]
-    notes = [f"Linear response: the slowest mode decays at {-slowest:.1f} /s."]
-    away = departure(problem.network, fitted, dt=problem.dt)
-    if away > NEAR:
-        where = "steady state" if problem.start == "steady" else "initial values, see simulation.start"
-        notes.append(
-            f"There is more than one attractor: from the node's initial values, the network without noise comes to be "
-            f"{away:.2g} away from the steady state that linear response describes. Simulations start at the {where}."
-        )
-    return notes
 
 
 def orthogonalization_views(problem: Problem) -> dict[str, View]:

@@ -1,9 +1,9 @@
-"""Can the loss see a parameter at all, and how finely? Measured around the fitted point."""
+"""Can a noisy loss see a parameter at all, and how finely? Measured around the fitted point, on noise seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -11,38 +11,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from fitting.devices import over_devices, rounds_over_devices
+from fitting.errors import InputError
+from fitting.evaluate.uncertainty import (
+    DEVIANCE_95,
+    Identifiability,
+    Profile,
+    below,
+    bounded,
+    minimum,
+    quantile,
+    says_something,
+    verdict,
+    with_unit,
+)
 from fitting.optimize import Problem
-
-
-@dataclass(frozen=True)
-class Identifiability:
-    """What the loss says about one parameter.
-
-    Attributes
-    ----------
-    identifiable : bool
-    reason : str
-        Why, with the numbers.
-    interval : (float, float) or None
-        Approximate 95 % interval, in the parameter's unit; None where it cannot be had.
-    correlations : dict
-        Of the estimate with those of other parameters, where known: near 1 or -1, only a combination of them is seen.
-    """
-
-    identifiable: bool
-    reason: str
-    interval: tuple[float, float] | None
-    correlations: dict[str, float] = field(default_factory=dict)
+from fitting.progress import Progress, Reporter, silent
 
 
 def identifiability(
     problem: Problem,
     point: Mapping[str, Any],
     key,
-    seeds: int = 4,
+    seeds: int = 8,
     step: float = 0.25,
     averaged: int = 1,
-    on_evaluation: Callable[[int, int], None] | None = None,
+    progress: Reporter = silent,
 ) -> dict[str, Identifiability]:
     """Measure, for each global free parameter, how the loss changes around the fitted point.
 
@@ -61,8 +54,7 @@ def identifiability(
     averaged : int
         Independent simulations that the fitted point averages over. Steps of an optimiser are not
         independent, so one, the cautious choice, is the default.
-    on_evaluation : callable, optional
-        Called with the number of evaluations done and in all.
+    progress : callable, optional
 
     Returns
     -------
@@ -78,23 +70,24 @@ def identifiability(
     noise of the simulations that were averaged and one for the recording's own, as long as
     ``T_target`` where a simulation has ``T``. A parameter is called identifiable if its curvature
     is positive beyond twice its standard error over seeds, and the interval leaves out part of what
-    the bounds allow. Otherwise the reason says which of the two failed.
+    the bounds allow. Otherwise the reason says which of the two failed. As ``C`` is known from few seeds, intervals
+    are as wide as Student's t has it.
     """
-    scalars = [p for p in problem.parameters.free if not p.per_region]
-    around = measure_surroundings(problem, point, key, seeds, step, on_evaluation)
+    scalars = problem.parameters.shared
+    around = measure_surroundings(problem, point, key, seeds, step, progress)
     covariance = _sandwich(around.hessian, around.noise(problem, averaged))
-    scatter = None if covariance is None else np.sqrt(np.diag(covariance))
+    scatter = None if covariance is None else np.sqrt(np.diag(covariance)).tolist()
     curvatures = np.diagonal(around.curvatures).T
-    found = {}
+    judged = {}
     for i, p in enumerate(scalars):
-        judged = _judge(p, float(point[p.name]), step, around.rises[i], curvatures[i], scatter, i)
+        answer = _judge(p, float(point[p.name]), step, around.rises[i], curvatures[i], scatter and scatter[i])
         correlations = {}
         if scatter is not None and np.isfinite(scatter[i]):
             for j, other in enumerate(scalars):
                 if j != i and np.isfinite(scatter[j]) and scatter[i] * scatter[j] > 0:
                     correlations[other.name] = float(covariance[i, j] / (scatter[i] * scatter[j]))
-        found[p.name] = replace(judged, correlations=correlations)
-    return found
+        judged[p.name] = replace(answer, correlations=correlations)
+    return judged
 
 
 class Surroundings(NamedTuple):
@@ -111,7 +104,7 @@ class Surroundings(NamedTuple):
 
     def noise(self, problem: Problem, averaged: int = 1):
         """Covariance of the slopes, by the noise of ``averaged`` simulations and that of the recording."""
-        simulated = problem.duration / 1000 - problem.observation.transient
+        simulated = problem.predictor.seconds
         # A target of unknown length is taken to be as noisy as one simulation.
         share = 1 / averaged + (simulated / problem.target.seconds if np.isfinite(problem.target.seconds) else 1.0)
         if self.slopes.shape[1] < 2:
@@ -125,10 +118,10 @@ def measure_surroundings(
     key,
     seeds: int,
     step: float,
-    on_evaluation: Callable[[int, int], None] | None = None,
+    progress: Reporter = silent,
 ) -> Surroundings:
     """Losses on a cross of displaced points, every displacement with the same noise seeds."""
-    names = [p.name for p in problem.parameters.free if not p.per_region]
+    names = [p.name for p in problem.parameters.shared]
     count = len(names)
     unit = step * np.eye(count)
     pairs = [(i, j) for i in range(count) for j in range(i)]
@@ -137,18 +130,17 @@ def measure_surroundings(
 
     def evaluate(displaced, point):
         move, key = displaced
-        return problem.loss(point | {name: point[name] + move[i] for i, name in enumerate(names)}, key)[0]
+        return problem.value(point | {name: point[name] + move[i] for i, name in enumerate(names)}, key)[0]
 
-    batch = problem.side_by_side()
+    batch = problem.at_once()
     every = over_devices(evaluate, batch)
     keys = jnp.tile(jax.random.split(key, seeds), len(moves))
     moved = np.repeat(moves, seeds, axis=0).astype(jnp.result_type(float))
-    found: list[float] = []
+    values: list[float] = []
     for some in rounds_over_devices(len(moved), batch):
-        found.extend(every((moved[some], keys[some]), point))
-        if on_evaluation:
-            on_evaluation(len(found), len(moved))
-    losses = np.array(found, float).reshape(len(moves), seeds)
+        values.extend(every((moved[some], keys[some]), point))
+        progress(Progress("identifiability", len(values), len(moved)))
+    losses = np.array(values, float).reshape(len(moves), seeds)
     middle, above, below, corners = np.split(losses, np.cumsum([1, count, count]))
     curvature = np.empty((count, count, seeds))
     for i in range(count):
@@ -170,38 +162,167 @@ def _sandwich(hessian, covariance):
         # correlations between parameters, which is what that direction is made of.
         values, vectors = np.diag(hessian)[visible], np.eye(len(visible))
     inverse = (vectors / values) @ vectors.T
-    found = np.diag(np.full(len(hessian), np.inf))
-    found[np.ix_(visible, visible)] = inverse @ covariance[np.ix_(visible, visible)] @ inverse
-    return found
+    covariances = np.diag(np.full(len(hessian), np.inf))
+    covariances[np.ix_(visible, visible)] = inverse @ covariance[np.ix_(visible, visible)] @ inverse
+    return covariances
 
 
-def _judge(p, x: float, step: float, rise, curvatures, scatter, index: int) -> Identifiability:
-    values = [float(p.bounded(jnp.asarray(x + d))) for d in (-step, step)]
+def _judge(p, x: float, step: float, rise, curvatures, scatter: float | None) -> Identifiability:
     if scatter is None:
         return Identifiability(False, "the loss around the fitted value is not finite, or has no scatter", None)
     seeds = len(curvatures)
     curvature, error = curvatures.mean(), curvatures.std(ddof=1) / np.sqrt(seeds)
-    between = f"between {values[0]:.3g} and {values[1]:.3g} {_unit(p)}".rstrip()
+    low, high = bounded(p, x - step, x + step)
+    between = f"between {low:.3g} and {with_unit(p, high)}"
     if not curvature > 2 * error or curvature <= 0:
-        return Identifiability(
-            False,
-            f"{between} the loss changes by {rise.mean():.1e}, not more than its spread over {seeds} noise seeds",
-            None,
-        )
-    width = 1.96 * scatter[index]
-    low, high = (float(p.bounded(jnp.asarray(x + d))) for d in (-width, width))
-    lowest, highest = (float(p.bounded(jnp.asarray(d))) for d in (-6.0, 6.0))
-    if high - low > 0.8 * (highest - lowest):
-        return Identifiability(
-            False,
-            f"noise moves the best value over {low:.3g} to {high:.3g} {_unit(p)}".rstrip()
-            + ", most of what the bounds allow",
-            (low, high),
-        )
-    return Identifiability(
-        True, f"{between} the loss rises by {rise.mean():.1e} on average over {seeds} seeds", (low, high)
-    )
+        words = f"{between} the loss changes by {rise.mean():.1e}, not more than its spread over {seeds} noise seeds"
+        return Identifiability(False, words, None)
+    width = quantile(seeds - 1) * scatter
+    low, high = bounded(p, x - width, x + width)
+    if not says_something(p, (low, high)):
+        words = f"noise moves the best value over {with_unit(p, low, high)}, most of what the bounds allow"
+        return Identifiability(False, words, (low, high))
+    words = f"{between} the loss rises by {rise.mean():.1e} on average over {seeds} seeds"
+    return Identifiability(True, words, (low, high))
 
 
-def _unit(p) -> str:
-    return "" if p.unit == "1" else p.unit
+@dataclass(frozen=True)
+class LossProfile:
+    """How a profile of a noisy loss is followed.
+
+    Parameters
+    ----------
+    points : int
+        Values of the parameter, besides the fitted one.
+    reach : float
+        Farthest values, in standard deviations of the estimate.
+    steps : int
+        Steps of BFGS, which knows the Hessian from the start, at each value.
+    simulations : int
+        Noise seeds that every loss along the profile is averaged over.
+    seeds, step : int, float
+        Of the losses that measure Hessian and noise, see :func:`identifiability`.
+    averaged : int
+        Independent simulations that the fitted point averages over.
+    """
+
+    points: int = 6
+    reach: float = 4.0
+    steps: int = 3
+    simulations: int = 2
+    seeds: int = 8
+    step: float = 0.25
+    averaged: int = 1
+
+    def __post_init__(self):
+        if self.points < 3 or self.steps < 1 or self.seeds < 2:
+            raise InputError(
+                f"a profile needs 3 points, 1 step and 2 seeds at least; got {self.points}, {self.steps} and "
+                f"{self.seeds}"
+            )
+
+
+def profile_loss(
+    problem: Problem,
+    point: Mapping[str, Any],
+    name: str,
+    key,
+    settings: LossProfile | None = None,
+    progress: Reporter = silent,
+) -> Profile:
+    r"""Follow the loss along one global parameter, as :func:`fitting.evaluate.profile_likelihood` does a likelihood.
+
+    A simulation's loss is no likelihood, and has noise of its own. Around the best point, where its Hessian is H and
+    the noise of recording and simulations moves its slopes with covariance C, the estimate of parameter p scatters with
+    variance :math:`(H^{-1} C H^{-1})_{pp}`. Twice the rise of the loss, times
+    :math:`(H^{-1})_{pp} / (H^{-1} C H^{-1})_{pp}`, is therefore distributed as the deviance of a likelihood is:
+    chi-square with one degree of freedom (Kent, Biometrika 69, 1982, 19-27, theorem 3.1).
+
+    Parameters
+    ----------
+    problem : Problem
+    point : mapping
+        Unconstrained fitted point.
+    name : str
+        A free parameter that all regions share.
+    key : PRNG key
+        All losses along the profile have the same noise.
+    settings : LossProfile, optional
+    progress : callable, optional
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    InputError
+        If ``name`` is not that of a free parameter of all regions, or numbers are too small.
+    """
+    how, scalars = settings or LossProfile(), problem.parameters.shared
+    names = [p.name for p in scalars]
+    if name not in names:
+        raise InputError(
+            f"no free parameter of all regions is called {name!r}; choose from {', '.join(names) or 'none'}"
+        )
+    surround_key, loss_key = jax.random.split(key)
+    around = measure_surroundings(problem, point, surround_key, how.seeds, how.step)
+    hessian, index = _positive(around.hessian), names.index(name)
+    inverse = np.linalg.inv(hessian)
+    variance = (inverse @ around.noise(problem, how.averaged) @ inverse)[index, index]
+    others = np.delete(np.arange(len(names)), index)
+    preconditioner = _symmetric(np.linalg.inv(hessian[np.ix_(others, others)]))
+    along = -preconditioner @ hessian[others, index]
+    centre = np.array([float(point[n]) for n in names])
+    slopes = _averaged_gradient(problem, point, [names[i] for i in others], name, loss_key, how.simulations)
+
+    def refit(value, start):
+        options = {"maxiter": how.steps, "hess_inv0": preconditioner}
+        return minimum(lambda x: slopes(jnp.asarray(x), jnp.asarray(value)), [start], "BFGS", options)
+
+    # The bounds are at plus and minus infinity; 4 moves a parameter over most of what they allow.
+    far = min(how.reach * np.sqrt(variance), 4.0)
+    half = np.linspace(0, far, (how.points + 1) // 2 + 1)[1:]
+    offsets = np.concatenate([-half[::-1], half])
+    offsets = offsets[np.abs(centre[index] + offsets) <= 6.0]
+    fits = {0.0: refit(centre[index], centre[others])}
+    for side in (offsets[offsets < 0][::-1], offsets[offsets > 0]):
+        start, before = fits[0.0].point, 0.0
+        for offset in side:
+            fits[offset] = refit(centre[index] + offset, start + (offset - before) * along)
+            start, before = fits[offset].point, offset
+            progress(Progress(f"profile of {name}", len(fits) - 1, len(offsets)))
+    at = np.array(sorted(fits))
+    rise = np.array([fits[offset].loss for offset in at])
+    deviance = 2 * inverse[index, index] / variance * (rise - np.nanmin(rise))
+    p = scalars[index]
+    low, high = bounded(p, *(centre[index] + end for end in below(at, deviance, DEVIANCE_95)))
+    words = f"the profile of the loss over {len(at)} values, all else fitted anew, allows"
+    values = np.array(bounded(p, *(centre[index] + at)))
+    correlations = np.array([fits[offset].fc_correlation for offset in at])
+    return Profile(values, correlations, deviance, p.unit, verdict(p, (low, high), words))
+
+
+def _averaged_gradient(problem: Problem, point, others, name: str, key, simulations: int):
+    """``((loss, correlation), gradient)`` of the other parameters at a value of one, with the same noise always."""
+    fixed = {key: jnp.asarray(value) for key, value in point.items()}
+    keys = jax.random.split(key, simulations)
+
+    def loss(x, value):
+        moved = dict(zip(others, x, strict=True))
+        total, terms = jax.lax.map(lambda key: problem.value(fixed | moved | {name: value}, key), keys)
+        return total.mean(), terms.fc_correlation.mean()
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def _positive(hessian):
+    """The nearest matrix with curvature in all directions: what noise made flat or hollow is almost flat."""
+    values, vectors = np.linalg.eigh(hessian)
+    if not values.max() > 0:
+        raise InputError("the loss has no minimum at the fitted point: its curvature is nowhere positive")
+    return _symmetric((vectors * np.maximum(values, 1e-3 * values.max())) @ vectors.T)
+
+
+def _symmetric(matrix):
+    return (matrix + matrix.T) / 2

@@ -12,47 +12,53 @@ import xarray as xr
 
 from fitting.devices import over_devices, rounds_over_devices
 from fitting.errors import InputError
+from fitting.evaluate.agreement import agreement
 from fitting.network import Network
-from fitting.optimize import Problem, ResponseProblem
+from fitting.optimize import Problem
+from fitting.progress import Progress, Reporter, silent
+from fitting.signal import fc_correlation
 
 #: How surrogate connectomes are made.
 SURROGATES = ("rewired", "distance_preserving")
 
 
-def delay_nulls(
-    problem: Problem | ResponseProblem, values: Mapping[str, Any], key, seeds: int = 2, duration: float | None = None
-) -> dict[str, float]:
-    """FC correlation of the model with the same parameters, but without delays, and with the mean delay everywhere.
+def on_network(problem: Problem, network: Network) -> Problem:
+    """The same problem with another network; what was not fitted on this network is scored on all pairs."""
+    return replace(problem, predictor=replace(problem.predictor, network=network), target=problem.target.whole)
+
+
+def _score(problem: Problem):
+    """Correlation of parameter values, the mean over keys."""
+
+    def score(values, keys):
+        one = lambda key: fc_correlation(problem.predict(values, key).fc, problem.target.fc)  # noqa: E731
+        return jax.lax.map(one, keys).mean()
+
+    return score
+
+
+def delay_nulls(problem: Problem, values: Mapping[str, Any], keys) -> dict[str, float]:
+    """FC correlation of the model as it is, without delays, and with one delay everywhere, the same parameters kept.
 
     Parameters
     ----------
-    problem : Problem or ResponseProblem
+    problem : Problem
     values : mapping
         Fitted parameters. Lengths of their own are replaced, too.
-    key : PRNG key
-    seeds : int
-        Noise seeds that are averaged; a ResponseProblem needs none.
-    duration : float, optional
-        Of each simulation in ms; the problem's own unless given.
+    keys : PRNG keys
+        Noise seeds that are averaged.
 
     Returns
     -------
     dict
-        ``zero_delays`` and ``one_delay``, over all pairs.
+        ``as_fitted``, ``zero_delays`` and ``one_delay``, over all pairs; see
+        :meth:`fitting.network.Network.of_delays`.
     """
-    found = {}
-    values = {name: value for name, value in values.items() if name != "lengths"}
-    for name, kind in (("zero_delays", "zero"), ("one_delay", "mean")):
-        other = replace(problem, network=problem.network.of_delays(kind))
-        score, batch = _score(other, duration), other.side_by_side(duration=duration)
-        keys = jax.random.split(key, 1 if isinstance(problem, ResponseProblem) else seeds)
-        found[name] = float(np.mean(over_devices(lambda k, v, score=score: score(v, k), batch)(keys, values)))
-    return found
-
-
-def _score(problem, duration=None):
-    whole = replace(problem, target=problem.target._replace(pairs=None))
-    return lambda values, key: whole.evaluate(values, key, duration)[0].fc_correlation
+    nulls = {}
+    for name, kind in (("as_fitted", "measured"), ("zero_delays", "zero"), ("one_delay", "mean")):
+        kept = {n: value for n, value in values.items() if n != "lengths" or kind == "measured"}
+        nulls[name] = float(jax.jit(_score(on_network(problem, problem.network.of_delays(kind))))(kept, keys))
+    return nulls
 
 
 def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: int, bins: int = 10) -> list[xr.Dataset]:
@@ -61,7 +67,7 @@ def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: i
     Parameters
     ----------
     connectome : Dataset
-        See :mod:`fitting.data.labelled`.
+        See :mod:`fitting.data.objects`.
     kind : str
         ``"rewired"``: every region keeps its number of connections, and all weights occur as often as before.
         ``"distance_preserving"``: besides, weights stay among connections of about the same length, so that
@@ -158,13 +164,20 @@ class SurrogateTest(NamedTuple):
     score : float
         Of the real connectome.
     surrogates : array (surrogate,)
-    p : float
-        Probability of a score this high were the real connectome one of the surrogates: one-sided.
+    refitted : bool
+        Whether each surrogate was fitted as the real connectome was. Only then does a comparison say whether the
+        connectome matters: parameters that were fitted to one connectome do badly on any other. Without, it is a
+        measure of sensitivity.
     """
 
     score: float
     surrogates: np.ndarray
-    p: float
+    refitted: bool
+
+    @property
+    def p(self) -> float | None:
+        """Probability of a score this high by chance, one-sided: None if the surrogates were not fitted."""
+        return p_value(self.score, self.surrogates) if self.refitted else None
 
 
 def p_value(score: float, surrogates) -> float:
@@ -190,25 +203,21 @@ def p_value(score: float, surrogates) -> float:
     return float((1 + np.sum(~(surrogates < score))) / (1 + len(surrogates)))
 
 
-def surrogate_test(
-    problem: Problem | ResponseProblem,
-    values: Mapping[str, Any],
-    surrogates: Sequence[xr.Dataset],
-    key,
-    on_surrogate: Callable[[int, int], None] | None = None,
+def surrogate_sensitivity(
+    problem: Problem, values: Mapping[str, Any], surrogates: Sequence[xr.Dataset], keys, progress: Reporter = silent
 ) -> SurrogateTest:
-    """Score the fitted parameters on surrogate connectomes, all with the same noise.
+    """Score the fitted parameters on surrogate connectomes, all with the same noise; nothing is fitted anew.
 
     Parameters
     ----------
-    problem : Problem or ResponseProblem
+    problem : Problem
     values : mapping
-        Fitted parameters; they are not fitted anew.
+        Fitted parameters.
     surrogates : sequence of Dataset
         See :func:`surrogate_connectomes`.
-    key : PRNG key
-    on_surrogate : callable, optional
-        Called with the number done and in all.
+    keys : PRNG keys
+        Noise seeds that are averaged.
+    progress : callable, optional
 
     Returns
     -------
@@ -219,16 +228,57 @@ def surrogate_test(
     weights = np.stack([network.weights, *(s.weights.values for s in surrogates)])
     lengths = np.where(weights != 0, np.stack([network.lengths, *(s.lengths.values for s in surrogates)]), 0.0)
     # One network that has all their connections: one compiled program serves all.
-    names = ("node", "coupling", "noise", "speed_bounds", "interpolation", "drive", "parameters", "largest_block")
-    common = Network.of_subjects(weights, lengths, **{name: getattr(network, name) for name in names})
-    other = replace(problem, network=common)
-    score = _score(other)
+    other = on_network(problem, network.for_connectomes(weights, lengths))
+    score, batch = _score(other), other.at_once()
     values = {name: value for name, value in values.items() if name not in ("weights", "lengths")}
-    batch = other.side_by_side()
-    every = over_devices(lambda own, values, key: score(values | own, key), batch)
+    every = over_devices(lambda own, values, keys: score(values | own, keys), batch)
     scores: list[float] = []
     for some in rounds_over_devices(len(weights), batch):
-        scores.extend(every({"weights": weights[some], "lengths": lengths[some]}, values, key).tolist())
-        if on_surrogate and len(scores) > 1:
-            on_surrogate(len(scores) - 1, len(surrogates))
-    return SurrogateTest(scores[0], np.array(scores[1:]), p_value(scores[0], scores[1:]))
+        scores.extend(every({"weights": weights[some], "lengths": lengths[some]}, values, keys).tolist())
+        progress(Progress("surrogates", max(len(scores) - 1, 0), len(surrogates)))
+    return SurrogateTest(scores[0], np.array(scores[1:]), False)
+
+
+def surrogate_test(
+    problem: Problem,
+    values: Mapping[str, Any],
+    surrogates: Sequence[xr.Dataset],
+    refit: Callable[[Problem], Mapping[str, Any]],
+    keys,
+    progress: Reporter = silent,
+) -> SurrogateTest:
+    """Fit every surrogate connectome as the real one was fitted, and compare their scores.
+
+    Parameters
+    ----------
+    problem : Problem
+        That was fitted.
+    values : mapping
+        Fitted parameters of the real connectome.
+    surrogates : sequence of Dataset
+        See :func:`surrogate_connectomes`.
+    refit : callable
+        From a problem to fitted values: the whole strategy that fitted the real connectome.
+    keys : PRNG keys
+        Noise seeds that scores are averaged over.
+    progress : callable, optional
+
+    Returns
+    -------
+    SurrogateTest
+        Scores over the pairs that were held out, or over those that were fitted where none were.
+    """
+    held_out = problem.target.held_out
+    pairs = problem.target.pairs if held_out is None else held_out
+
+    def score(problem, values):
+        fcs = [np.asarray(jax.jit(problem.predict)(values, key).fc, float) for key in keys]
+        return agreement(np.mean(fcs, axis=0), np.asarray(problem.target.fc, float), pairs).r
+
+    scores = []
+    for number, surrogate in enumerate(surrogates):
+        network = replace(problem.network, connectome=surrogate)
+        other = replace(problem, predictor=replace(problem.predictor, network=network))
+        scores.append(score(other, refit(other)))
+        progress(Progress("refitted surrogates", number + 1, len(surrogates)))
+    return SurrogateTest(score(problem, values), np.array(scores), True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from fitting.errors import InputError
 from fitting.network import simulated_recording
+from fitting.objective import Target
 from fitting.optimize import Problem
+from fitting.progress import Progress, Reporter, silent
 
 
 def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -36,7 +38,7 @@ def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray]) -
     >>> round(found["k"]["median_relative_error"], 3), round(found["k"]["correlation"], 3)
     (0.1, 1.0)
     """
-    found = {}
+    errors = {}
     for name, truth in true.items():
         truth, estimate = np.asarray(truth, float), np.asarray(fitted[name], float)
         if truth.shape != estimate.shape or truth.ndim != 1 or len(truth) < 2:
@@ -44,24 +46,25 @@ def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray]) -
         if not ((truth > 0).all() and (estimate > 0).all()):
             raise InputError(f"{name}: relative errors need positive values")
         ratio = np.log(estimate / truth)
-        found[name] = {
+        errors[name] = {
             "median_relative_error": float(np.median(np.abs(estimate / truth - 1))),
             "correlation": float(np.corrcoef(np.log(truth), np.log(estimate))[0, 1]),
             "bias": float(np.median(ratio)),
             "n": len(truth),
         }
-    return found
+    return errors
 
 
 def refit_synthetic(
     problem: Problem,
     values: Mapping[str, Any],
-    labels: Sequence[str],
     refit: Callable[[Problem], Mapping[str, Any]],
     key,
+    *,
+    dt: float,
     count: int = 1,
     seconds: float | None = None,
-    on_fit: Callable[[int, int], None] | None = None,
+    progress: Reporter = silent,
 ) -> dict[str, np.ndarray]:
     """Fit again what the fitted model itself produces: a parameter that is not found again means nothing.
 
@@ -70,38 +73,34 @@ def refit_synthetic(
     problem : Problem
     values : mapping
         Fitted parameters, the truth of the synthetic recordings.
-    labels : sequence of str
     refit : callable
-        From a problem to fitted values; the one that fitted the data.
+        From a problem to fitted values: the whole strategy that fitted the data.
     key : PRNG key
         Noise of the synthetic recordings.
+    dt : float
+        Step of the simulations in ms.
     count : int
         How many.
     seconds : float, optional
-        Length of each; that of the recording behind the target unless given, or of one simulation if that is unknown.
-    on_fit : callable, optional
-        Called with the number of fits done and in all.
+        Length of each; that of the recording behind the target unless given, or a minute if that is unknown.
+    progress : callable, optional
 
     Returns
     -------
     dict of arrays (count, ...)
         What was found again, by free parameter.
     """
-    settled = problem.duration / 1000 - problem.observation.transient
-    known = problem.target.seconds if np.isfinite(problem.target.seconds) else settled
+    known = problem.target.seconds if np.isfinite(problem.target.seconds) else 60.0
     # Whole seconds are a whole number of steps.
     length = 1000.0 * max(1, round(seconds or known))
-    found: dict[str, list[np.ndarray]] = {p.name: [] for p in problem.parameters.free}
+    again: dict[str, list[np.ndarray]] = {p.name: [] for p in problem.parameters.free}
     for number, one in enumerate(jax.random.split(key, count)):
         recording = simulated_recording(
-            problem.network, values, labels, duration=length, dt=problem.dt, key=one, fs=problem.observation.fs
+            problem.network, values, duration=length, dt=dt, key=one, fs=problem.observation.fs
         )
-        target = problem.objective.target(recording, problem.observation)
-        if problem.target.spectrum is None:
-            target = target._replace(spectrum=None)
-        again = refit(replace(problem, target=target._replace(pairs=problem.target.pairs)))
-        for name in found:
-            found[name].append(np.asarray(again[name], float))
-        if on_fit:
-            on_fit(number + 1, count)
-    return {name: np.stack(rows) for name, rows in found.items()}
+        target = Target.of_recordings([recording], problem.observation, problem.target.spectrum is not None)
+        fitted = refit(replace(problem, target=replace(target, pairs=problem.target.pairs)))
+        for name in again:
+            again[name].append(np.asarray(fitted[name], float))
+        progress(Progress("recovery", number + 1, count))
+    return {name: np.stack(rows) for name, rows in again.items()}

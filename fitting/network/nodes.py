@@ -18,8 +18,8 @@ import brainunit as u
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fitting.brain import brainmass, brainstate
 from fitting.errors import InputError
+from fitting.packages import brainmass, brainstate
 
 
 class _Given(brainmass.Noise):

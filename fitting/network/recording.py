@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +11,9 @@ import xarray as xr
 
 from fitting.data import recording
 from fitting.errors import InputError
-from fitting.network.simulate import Network, simulate, steps_of
+from fitting.network.network import Network
+from fitting.network.simulate import simulate, steps_of
+from fitting.progress import Progress, Reporter, silent
 from fitting.signal import resample
 
 #: Most parts that a recording is simulated in, one after the other.
@@ -21,14 +23,13 @@ PARTS = 16
 def simulated_recording(
     network: Network,
     parameters: Mapping[str, Any],
-    labels: Sequence[str],
     *,
     duration: float,
     dt: float,
     key,
     fs: float = 100.0,
     transient: float = 2000.0,
-    on_part: Callable[[int, int], None] | None = None,
+    progress: Reporter = silent,
 ) -> xr.DataArray:
     """Simulate a network and keep its activity as a recording in model units.
 
@@ -37,8 +38,6 @@ def simulated_recording(
     network : Network
     parameters : mapping
         The true parameters.
-    labels : sequence of str
-        One per region.
     duration : float
         Length of the recording in ms.
     dt : float
@@ -49,8 +48,8 @@ def simulated_recording(
         Sampling rate of the recording in Hz.
     transient : float
         Simulated before the recording starts, in ms.
-    on_part : callable, optional
-        Called with the number of parts that are simulated, and of all.
+    progress : callable, optional
+        Told of every part that is simulated.
 
     Returns
     -------
@@ -64,10 +63,11 @@ def simulated_recording(
 
     Examples
     --------
-    >>> import jax, numpy as np
+    >>> import jax
+    >>> from fitting.data import hcp_aal2
     >>> from fitting.network import Network, simulated_recording
-    >>> network = Network(np.ones((2, 2)), np.full((2, 2), 50.0), drive=0.6)
-    >>> r = simulated_recording(network, {}, ["A.L", "A.R"], duration=4e3, dt=0.5, key=jax.random.key(0))
+    >>> network = Network(hcp_aal2(regions=2), parameters={"drive": 0.6})
+    >>> r = simulated_recording(network, {}, duration=4e3, dt=0.5, key=jax.random.key(0))
     >>> r.shape, r.units
     ((400, 2), 'model')
     """
@@ -82,10 +82,9 @@ def simulated_recording(
         run = simulate(network, parameters, duration=steps // parts * dt, dt=dt, key=key, state=state)
         state = run.state
         rates.append(np.asarray(run.rates))
-        if on_part:
-            on_part(part + 1, parts)
+        progress(Progress("simulating the recording", part + 1, parts))
     settled = np.concatenate(rates)[round(transient / dt) :]
     if not np.isfinite(settled).all():
         raise InputError(f"the simulated recording is not finite; parameters {dict(parameters)} make it diverge")
     signals = np.asarray(resample(jnp.asarray(settled), round(samples)))
-    return recording(signals, fs, labels, "model", "simulated by fitting")
+    return recording(signals, fs, network.labels, "model", "simulated by fitting")

@@ -1,5 +1,23 @@
-"""What is compared with what: connectivity, spectra, and their weights."""
+"""What is compared with what: targets and losses."""
 
-from fitting.objective.objective import Objective, Target, Terms, disattenuated_correlation
+from fitting.objective.objective import (
+    MEASURES,
+    Objective,
+    Terms,
+    concordance,
+    disattenuated_correlation,
+    spectral_distance,
+    terms_of,
+)
+from fitting.objective.target import Target
 
-__all__ = ["Objective", "Target", "Terms", "disattenuated_correlation"]
+__all__ = [
+    "MEASURES",
+    "Objective",
+    "Target",
+    "Terms",
+    "concordance",
+    "disattenuated_correlation",
+    "spectral_distance",
+    "terms_of",
+]

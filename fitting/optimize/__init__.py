@@ -1,34 +1,33 @@
-"""Parameters with units and bounds, and the optimisers that fit them."""
+"""Parameters with units and bounds, problems, and the stages that fit them."""
 
-from fitting.optimize.descent import FitResult, Progress, Settings, fit
-from fitting.optimize.health import GradientHealth, gradient_health
+from fitting.optimize.descent import Descent, Polish, adam
+from fitting.optimize.fit import Candidate, Fit, Stage, stage_key
+from fitting.optimize.gradients import GradientCheck, GradientHealth
 from fitting.optimize.parameters import Parameter, Parameters
-from fitting.optimize.problem import Problem, check_simulation
-from fitting.optimize.race import RaceResult, race
-from fitting.optimize.response import ResponseProblem, check_response
-from fitting.optimize.search import Candidate, SearchResult, SearchSettings, search
-from fitting.optimize.strategy import Report, Solution, solve
+from fitting.optimize.problem import Problem
+from fitting.optimize.race import Race, RaceResult
+from fitting.optimize.search import Search, SearchResult
+from fitting.optimize.solve import STAGES, solve
+from fitting.optimize.storage import identity
 
 __all__ = [
+    "STAGES",
     "Candidate",
-    "FitResult",
+    "Descent",
+    "Fit",
+    "GradientCheck",
     "GradientHealth",
     "Parameter",
     "Parameters",
+    "Polish",
     "Problem",
-    "Progress",
+    "Race",
     "RaceResult",
-    "Report",
-    "ResponseProblem",
+    "Search",
     "SearchResult",
-    "SearchSettings",
-    "Settings",
-    "Solution",
-    "check_response",
-    "check_simulation",
-    "fit",
-    "gradient_health",
-    "race",
-    "search",
+    "Stage",
+    "adam",
+    "identity",
     "solve",
+    "stage_key",
 ]

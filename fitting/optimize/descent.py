@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
+import math
 import time
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fitting.devices import over_devices, over_own_devices
+from fitting.devices import device_count, local_devices, over_devices
 from fitting.errors import InputError
-from fitting.network import Network
-from fitting.optimize.checkpoint import Checkpoints
+from fitting.optimize.fit import Candidate, Fit
 from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
-from fitting.optimize.response import ResponseProblem
+from fitting.optimize.storage import Record, Store, identity
+from fitting.predict import Cost, Predictor
+from fitting.progress import Progress, Reporter, silent
 
-#: Least seconds between two checkpoints.
+#: Least seconds between two savings.
 SAVE_SECONDS = 1.0
 
 #: Noise seeds on which the candidates for the result are compared.
 CHECKS = 3
 
+Optimizer: TypeAlias = optax.GradientTransformation
+
+#: Numbers that are kept of each step.
+MEASURES = ("loss", "fc_correlation", "spectrum", "gradient_norm", "finite", "seconds")
+
+#: Settings that say how far a descent goes, not which way: one that is gone on with may have others.
+LENGTHS = ("steps", "patience", "tolerance", "max_bad_steps", "average", "name")
+
+
+def adam(steps: int = 0, learning_rate: float = 0.3, final: float = 0.1) -> Optimizer:
+    """Adam that forgets large early gradients soon: later ones are a hundred times smaller.
+
+    The learning rate falls to the share ``final`` along a cosine over ``steps`` steps, or stays where there are none.
+    """
+    rate = optax.cosine_decay_schedule(learning_rate, steps, alpha=final) if steps else learning_rate
+    return optax.adam(rate, b1=0.8, b2=0.9)
+
 
 @dataclass(frozen=True)
-class Settings:
-    """How the optimiser is run.
+class Descent:
+    """Follow the gradient from the best candidate.
+
+    A step whose loss or gradient is not finite is counted and leaves the optimiser as it was; the
+    parameters go halfway back to where the loss was last finite. At the end the best step, the average of the last
+    points and the first point are compared on noise new to all three.
 
     Parameters
     ----------
+    optimizer : optax.GradientTransformation, optional
+        :func:`fitting.optimize.adam` unless given.
     steps : int
-        Largest number of steps; 0 leaves :func:`solve` with its search alone.
+        Largest number of steps.
     patience : int
         The fit has converged when the mean loss of the last ``patience`` steps is no longer better
         than that of the ``patience`` steps before, by more than the noise in that difference.
@@ -51,239 +74,177 @@ class Settings:
         Give up after so many steps in a row whose loss or gradient is not finite.
     clip : float
         Largest gradient norm; longer gradients are shortened to it.
-    most_seeds : int
-        Noise seeds that :func:`fitting.optimize.solve` may average in a step where gradients are noisy.
+    name : str
     """
 
-    steps: int = 40
-    patience: int = 12
+    optimizer: Optimizer | None = None
+    steps: int = 30
+    patience: int = 10
     tolerance: float = 1e-3
     average: int = 10
     fresh_noise: bool = True
     max_bad_steps: int = 5
     clip: float = 1.0
-    most_seeds: int = 2
+    name: str = "descent"
 
     def __post_init__(self):
-        if self.steps < 0 or self.patience < 2 or self.average < 1:
+        if self.steps < 1 or self.patience < 2 or self.average < 1:
             raise InputError(
-                f"average ({self.average}) must be at least 1, patience ({self.patience}) 2, "
-                f"steps ({self.steps}) not negative"
+                f"steps ({self.steps}) and average ({self.average}) must be at least 1, patience ({self.patience}) 2"
             )
-        if self.max_bad_steps < 1 or self.most_seeds < 1 or not self.clip > 0 or not self.tolerance >= 0:
+        if self.max_bad_steps < 1 or not self.clip > 0 or not self.tolerance >= 0:
             raise InputError(
-                f"max_bad_steps ({self.max_bad_steps}) and most_seeds ({self.most_seeds}) must be at least 1, clip "
-                f"({self.clip:g}) positive, tolerance ({self.tolerance:g}) not negative"
+                f"max_bad_steps ({self.max_bad_steps}) must be at least 1, clip ({self.clip:g}) positive, "
+                f"tolerance ({self.tolerance:g}) not negative"
             )
 
+    def run(self, fit: Fit, key, progress: Reporter = silent, store: Store | None = None) -> Fit:
+        """See :class:`fitting.optimize.Stage`."""
+        problem, step_key, check_key = fit.problem, *jax.random.split(key)
+        if fit.gradients is not None and fit.gradients.usable:
+            problem = replace(problem, seeds=max(problem.seeds, fit.gradients.seeds))
+        own = self.optimizer or adam(self.steps)
+        optimizer = optax.chain(optax.clip_by_global_norm(self.clip), own)
+        parameters = problem.parameters
+        start = parameters.point(
+            {n: np.asarray(v, float) for n, v in parameters.values(fit.candidates[0].point).items()}
+        )
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LENGTHS}
+        record = (store or Store()).record(self.name, identity(settings | {"optimizer": own, "problem": problem}))
+        rows, point, memory = _restore(record, start, optimizer.init(start))
+        progress(Progress(self.name, len(rows), self.steps, "compiling"))
+        began = time.perf_counter()
+        step = guarded_step(problem.value_and_grad, optimizer)
+        compiled = jax.jit(step).lower(point, memory, step_key).compile()
+        compile_seconds = time.perf_counter() - began
+        analysis = compiled.memory_analysis()
+        status, rows, point = self._descend(problem, compiled, (rows, point, memory), step_key, record, progress)
+        chosen, best = self._choose(problem, rows, point, start, check_key)
+        bad = sum(not row["finite"] for row in rows)
+        notes = []
+        if chosen == "start":
+            notes.append("No step was better than the start on new noise, so the start is the result.")
+        if bad:
+            notes.append(f"{bad} of {len(rows)} steps had a loss or gradient that was not finite and were skipped.")
+        return replace(
+            fit,
+            candidates=(Candidate(best),),
+            status=status,
+            chosen=chosen,
+            finished=status == "interrupted",
+            history=_history(rows),
+            bad_steps=bad,
+            compile_seconds=fit.compile_seconds + compile_seconds,
+            bytes=int(getattr(analysis, "temp_size_in_bytes", 0)) if analysis else 0,
+            notes=(*fit.notes, *notes),
+        )
 
-class Progress(NamedTuple):
-    """What is reported after each step."""
+    def _descend(self, problem: Problem, step: Callable, state, key, record: Record, progress: Reporter):
+        """Take steps until one of the reasons to stop; returns it, a row for each step, and the last point."""
+        rows, point, memory = state
+        saved = time.perf_counter()
+        with Interrupt() as interrupt:
+            while True:
+                status = self._reason_to_stop(rows, interrupt)
+                if status:
+                    record.save(_packed(rows, point, memory))
+                    return status, rows, point
+                tick = time.perf_counter()
+                here = jax.random.fold_in(key, len(rows) if self.fresh_noise else 0)
+                values = _plain(problem.parameters.values(point))
+                moved, new_memory, terms, norm, finite = jax.block_until_ready(step(point, memory, here))
+                seconds = time.perf_counter() - tick
+                numbers = (*map(float, (terms.loss, terms.fc_correlation, terms.spectrum, norm)), bool(finite), seconds)
+                row: dict[str, Any] = dict(zip(MEASURES, numbers, strict=True))
+                row["point"], row["values"] = _plain(point), {p.name: values[p.name] for p in problem.parameters.free}
+                rows.append(row)
+                point, memory = moved, new_memory
+                good = _finite(rows)
+                if not row["finite"] and good:
+                    # Halfway back to where the loss was last finite.
+                    point = {name: (point[name] + good[-1]["point"][name]) / 2 for name in point}
+                # Quick steps are not worth saving one by one: what a kill loses is computed again, to the same bits.
+                if time.perf_counter() - saved > SAVE_SECONDS:
+                    record.save(_packed(rows, point, memory))
+                    saved = time.perf_counter()
+                left = float(np.median([r["seconds"] for r in rows[-10:]])) * (self.steps - len(rows))
+                text = f"loss {row['loss']:.4f} r {row['fc_correlation']:.3f} {left:.0f} s left"
+                progress(Progress(self.name, len(rows), self.steps, text))
 
-    step: int
-    steps: int
-    loss: float
-    fc_correlation: float
-    best: float
-    seconds: float
-    remaining: float
+    def _reason_to_stop(self, rows, interrupt: Interrupt) -> str:
+        last = rows[-self.max_bad_steps :]
+        if len(last) == self.max_bad_steps and not any(row["finite"] for row in last):
+            return "diverged"
+        if len(rows) >= self.steps:
+            return "max_steps"
+        if self._converged(rows):
+            return "converged"
+        return "interrupted" if interrupt.asked else ""
+
+    def _converged(self, rows) -> bool:
+        """Whether the loss has stopped falling, judged against its own scatter from step to step."""
+        losses, n = [row["loss"] for row in _finite(rows)], self.patience
+        if len(losses) < 2 * n:
+            return False
+        before, after = np.array(losses[-2 * n : -n]), np.array(losses[-n:])
+        noise = np.sqrt(before.var(ddof=1) / n + after.var(ddof=1) / n)
+        return bool(before.mean() - after.mean() < max(self.tolerance, noise))
+
+    def _choose(self, problem: Problem, rows, last, start, key):
+        """The best of the average of the last points, the best step and the start, on noise new to all of them."""
+        good = _finite(rows)
+        if not good:
+            return "start", start
+        recent = [row["point"] for row in good[-self.average :]] + [_plain(last)]
+        average = {name: jnp.asarray(np.mean([point[name] for point in recent], axis=0)) for name in last}
+        best = jax.tree.map(jnp.asarray, min(good, key=lambda row: row["loss"])["point"])
+        candidates = {"average": average, "best step": best, "start": start}
+        points = jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), CHECKS, axis=0), *candidates.values())
+        keys = jnp.tile(jax.random.split(key, CHECKS), len(candidates))
+        losses = over_devices(lambda one: problem.value(*one)[0])((points, keys)).reshape(len(candidates), CHECKS)
+        scores = dict(zip(candidates, losses.mean(1), strict=True))
+        chosen = min(candidates, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
+        return chosen, candidates[chosen]
+
+    def cost(self, problem: Problem) -> Cost:
+        """See :class:`fitting.optimize.Stage`."""
+        forward, backward = problem.predictor.cost(), problem.predictor.cost(gradient=True)
+        turns = math.ceil(problem.seeds / len(local_devices()))
+        seconds = self.steps * turns * backward.seconds + math.ceil(3 * CHECKS / device_count()) * forward.seconds
+        return Cost(seconds, min(len(local_devices()), problem.seeds) * backward.bytes)
 
 
-@dataclass
-class FitResult:
-    """What a fit ends with.
-
-    Attributes
-    ----------
-    status : str
-        ``"converged"``, ``"max_steps"``, ``"diverged"`` or ``"interrupted"``.
-    initial, fitted : dict
-        Values of all parameters.
-    point : dict
-        Unconstrained point of ``fitted``.
-    history : dict of arrays
-        Loss, its terms, gradient norm and every free parameter at each step.
-    chosen : str
-        Which candidate became the result: ``"best step"``, ``"average"`` or ``"start"``.
-    bad_steps : int
-        Steps whose loss or gradient was not finite; they were skipped.
-    compile_seconds, seconds : float
-    memory_bytes : int
-        What the compiled step holds at once, beside its inputs.
-    """
-
-    status: str
-    initial: dict[str, Any]
-    fitted: dict[str, Any]
-    point: dict[str, Any]
-    history: dict[str, np.ndarray]
-    chosen: str
-    bad_steps: int
-    compile_seconds: float
-    seconds: float
-    memory_bytes: int = 0
-    notes: list[str] = field(default_factory=list)
-
-
-def fit(
-    problem: Problem | ResponseProblem,
-    optimizer: optax.GradientTransformation,
-    settings: Settings | None = None,
-    *,
-    key,
-    on_step: Callable[[Progress], None] | None = None,
-    on_compiled: Callable[[float, int], None] | None = None,
-    checkpoints: Path | None = None,
-    resume: bool = False,
-) -> FitResult:
-    """Fit the free parameters of a problem by gradient descent through the simulation.
+@dataclass(frozen=True)
+class Polish(Descent):
+    """Follow another predictor's gradient from where the fit is: simulations, say, after linear response.
 
     Parameters
     ----------
-    problem : Problem or ResponseProblem
-    optimizer : optax.GradientTransformation
-    settings : Settings, optional
-    key : PRNG key
-        Fixes all noise; two runs with the same key take the same steps.
-    on_step : callable, optional
-        Called after each step.
-    on_compiled : callable, optional
-        Called once with the seconds that compiling took and the bytes that a step needs.
-    checkpoints : Path, optional
-        Folder in which steps are saved, at most one a second, and the last.
-    resume : bool
-        Continue from the last saved step. The steps are the same, and the numbers too, bit for bit,
-        as long as the processor's threads add in the same order.
-
-    Returns
-    -------
-    FitResult
-
-    Raises
-    ------
-    InputError
-        If there is nothing to resume, or what is saved belongs to another fit.
-
-    Notes
-    -----
-    A step whose loss or gradient is not finite is counted and leaves the optimiser as it was; the
-    parameters go halfway back to where the loss was last finite. At the end the
-    best step, the average of the last points and the start are compared on noise new to all three.
+    predictor : Predictor
+        Of the fit's network.
     """
-    settings = settings or Settings()
-    parameters = problem.parameters
-    if settings.steps < 1:
-        raise InputError("a fit by gradients needs at least one step; fit.steps is 0")
-    optimizer = optax.chain(optax.clip_by_global_norm(settings.clip), optimizer)
-    step_key, check_key = jax.random.split(key)
 
-    advance = guarded_step(problem, optimizer, gradient_over_devices(problem))
-    start = parameters.start()
-    point, memory = start, optimizer.init(start)
-    rows: list[dict[str, Any]] = []
-    store = Checkpoints(checkpoints, fingerprint(problem, settings)) if checkpoints else None
-    if resume:
-        if store is None:
-            raise InputError("to resume, name the folder that holds the checkpoints")
-        # Killed before the first step was saved, a fit begins anew.
-        if not store.is_empty():
-            point, memory, rows = store.load(point, memory)
-    elif store:
-        store.refuse_used()
-    saved = time.perf_counter()
-    began = time.perf_counter()
-    compiled = jax.jit(advance).lower(point, memory, step_key).compile()
-    compile_seconds = time.perf_counter() - began
-    analysis = compiled.memory_analysis()
-    memory_bytes = int(getattr(analysis, "temp_size_in_bytes", 0)) if analysis else 0
-    if on_compiled:
-        on_compiled(compile_seconds, memory_bytes)
+    predictor: Predictor | None = None
+    name: str = "polish"
 
-    status = "max_steps"
-    with Interrupt() as interrupt:
-        while len(rows) < settings.steps:
-            if _gave_up(rows, settings):
-                status = "diverged"
-                break
-            if _converged(rows, settings):
-                status = "converged"
-                break
-            if interrupt.asked:
-                status = "interrupted"
-                if store and rows:
-                    store.save(point, memory, rows)
-                break
-            tick = time.perf_counter()
-            number = len(rows)
-            here = jax.random.fold_in(step_key, number if settings.fresh_noise else 0)
-            values = _plain(parameters.values(point))
-            moved, new_memory, terms, norm, finite = jax.block_until_ready(compiled(point, memory, here))
-            rows.append(
-                {
-                    "loss": float(terms.loss),
-                    "fc_correlation": float(terms.fc_correlation),
-                    "spectrum": float(terms.spectrum),
-                    "gradient_norm": float(norm),
-                    "finite": bool(finite),
-                    "seconds": time.perf_counter() - tick,
-                    "point": _plain(point),
-                    "values": {p.name: values[p.name] for p in parameters.free},
-                }
-            )
-            point, memory = moved, new_memory
-            good = _finite(rows)
-            if not rows[-1]["finite"] and good:
-                # Halfway back to where the loss was last finite.
-                point = {name: (point[name] + good[-1]["point"][name]) / 2 for name in point}
-            # Quick steps are not worth saving one by one: what a kill loses is computed again, to the same bits.
-            if store and (time.perf_counter() - saved > SAVE_SECONDS or len(rows) == settings.steps):
-                store.save(point, memory, rows)
-                saved = time.perf_counter()
-            if on_step:
-                on_step(_progress(rows, settings))
-        else:
-            if _gave_up(rows, settings):
-                status = "diverged"
+    def run(self, fit: Fit, key, progress: Reporter = silent, store: Store | None = None) -> Fit:
+        """See :class:`fitting.optimize.Stage`."""
+        if self.predictor is None:
+            raise InputError("a polish needs the predictor to polish with")
+        predictor = replace(self.predictor, network=fit.problem.network)
+        fit = replace(fit, problem=replace(fit.problem, predictor=predictor), gradients=None)
+        return super().run(fit, key, progress, store)
 
-    chosen, best = _choose(problem, rows, point, start, settings, check_key)
-    bad = sum(not row["finite"] for row in rows)
-    notes = []
-    if chosen == "start":
-        notes.append("No step was better than the start on new noise, so the start is the result.")
-    if bad:
-        notes.append(f"{bad} of {len(rows)} steps had a loss or gradient that was not finite and were skipped")
-    return FitResult(
-        status,
-        _plain(parameters.values(start)),
-        _plain(parameters.values(best)),
-        _plain(best),
-        _history(rows),
-        chosen,
-        bad,
-        compile_seconds,
-        time.perf_counter() - began,
-        memory_bytes,
-        notes,
-    )
+    def cost(self, problem: Problem) -> Cost:
+        """See :class:`fitting.optimize.Stage`."""
+        return super().cost(replace(problem, predictor=self.predictor or problem.predictor))
 
 
-def gradient_over_devices(problem: Problem | ResponseProblem):
-    """Value and gradient of the loss, and its terms; noise seeds are shared out among this process's devices."""
-    if isinstance(problem, ResponseProblem) or problem.seeds == 1:
-        return jax.value_and_grad(problem.loss, has_aux=True)
-    one = jax.value_and_grad(problem.loss_of_seed, has_aux=True)
-    every = over_own_devices(lambda key, point: one(point, key), problem.side_by_side(gradient=True))
-    return lambda point, key: jax.tree.map(lambda x: x.mean(0), every(problem.keys(key), point))
-
-
-def guarded_step(
-    problem: Problem | ResponseProblem, optimizer: optax.GradientTransformation, gradient_of: Callable | None = None
-):
+def guarded_step(value_and_grad: Callable, optimizer: Optimizer):
     """One step, ``(point, memory, key)`` to ``(point, memory, terms, norm, finite)``; it stays where not finite."""
-    gradient_of = gradient_of or jax.value_and_grad(problem.loss, has_aux=True)
 
     def advance(point, memory, key):
-        (loss, terms), gradient = gradient_of(point, key)
+        (loss, terms), gradient = value_and_grad(point, key)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         safe = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), gradient)
@@ -303,96 +264,38 @@ def _finite(rows) -> list[dict[str, Any]]:
     return [row for row in rows if row["finite"]]
 
 
-def _gave_up(rows, settings: Settings) -> bool:
-    last = rows[-settings.max_bad_steps :]
-    return len(last) == settings.max_bad_steps and not any(row["finite"] for row in last)
-
-
-def _converged(rows, settings: Settings) -> bool:
-    """Whether the loss has stopped falling, judged against its own scatter from step to step."""
-    losses = [row["loss"] for row in _finite(rows)]
-    n = settings.patience
-    if len(losses) < 2 * n:
-        return False
-    before, after = np.array(losses[-2 * n : -n]), np.array(losses[-n:])
-    noise = np.sqrt(before.var(ddof=1) / n + after.var(ddof=1) / n)
-    return bool(before.mean() - after.mean() < max(settings.tolerance, noise))
-
-
-def _progress(rows, settings: Settings) -> Progress:
-    row = rows[-1]
-    good = [r["loss"] for r in _finite(rows)]
-    typical = float(np.median([r["seconds"] for r in rows[-10:]]))
-    return Progress(
-        len(rows),
-        settings.steps,
-        row["loss"],
-        row["fc_correlation"],
-        min(good) if good else float("nan"),
-        row["seconds"],
-        typical * (settings.steps - len(rows)),
-    )
-
-
-def _choose(problem: Problem | ResponseProblem, rows, last, start, settings: Settings, key):
-    """The best of the average of the last points, the best step and the start, on noise new to all of them."""
-    good = _finite(rows)
-    if not good:
-        return "start", start
-    recent = [row["point"] for row in good[-settings.average :]] + [_plain(last)]
-    average = {name: jnp.asarray(np.mean([point[name] for point in recent], axis=0)) for name in last}
-    best = jax.tree.map(jnp.asarray, min(good, key=lambda row: row["loss"])["point"])
-    candidates = {"average": average, "best step": best, "start": start}
-    points = jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), CHECKS, axis=0), *candidates.values())
-    keys = jnp.tile(jax.random.split(key, CHECKS), len(candidates))
-    losses = over_devices(lambda one: problem.loss(*one)[0])((points, keys)).reshape(len(candidates), CHECKS)
-    scores = dict(zip(candidates, losses.mean(1), strict=True))
-    chosen = min(candidates, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
-    return chosen, candidates[chosen]
-
-
 def _history(rows) -> dict[str, np.ndarray]:
     if not rows:
         return {}
-    names = ("loss", "fc_correlation", "spectrum", "gradient_norm", "finite", "seconds")
-    history = {name: np.array([row[name] for row in rows]) for name in names}
-    for name in rows[0]["values"]:
-        history[f"parameter_{name}"] = np.stack([row["values"][name] for row in rows])
-    return history
-
-
-def fingerprint(problem: Problem | ResponseProblem, settings: Settings) -> dict[str, Any]:
-    """What must agree between a checkpoint and the fit that continues from it."""
-    return {
-        "regions": problem.network.regions,
-        "node": problem.network.node.model,
-        "network": _network(problem.network),
-        "start": problem.start,
-        "duration": problem.duration,
-        "dt": problem.dt,
-        "seeds": problem.seeds,
-        "free": {
-            p.name: [_listed(v) for v in (p.lower, p.upper, p.prior, p.prior_weight)] + [p.scale, p.per_region]
-            for p in problem.parameters.free
-        },
-        "fixed": {p.name: _listed(p.value) for p in problem.parameters.parameters if not p.free},
-        # Six digits: threads that add in another order change the last ones from process to process.
-        "target": float(f"{np.abs(np.asarray(problem.target.fc, float)).sum():.5e}"),
-        "pairs": None if problem.target.pairs is None else zlib.crc32(np.packbits(problem.target.pairs).tobytes()),
-        "observation": str(problem.observation),
-        "objective": str(problem.objective),
-        "response": problem.settings if isinstance(problem, ResponseProblem) else None,
-        "fresh_noise": settings.fresh_noise,
-        "x64": jnp.result_type(float) == jnp.float64,
+    history = {name: np.array([row[name] for row in rows]) for name in MEASURES}
+    return history | {
+        f"parameter_{name}": np.stack([row["values"][name] for row in rows]) for name in rows[0]["values"]
     }
 
 
-def _network(network: Network) -> list[Any]:
-    """What decides a network's activity beside its parameters."""
-    sums = [float(f"{np.abs(matrix).sum():.5e}") for matrix in (network.weights, network.lengths)]
-    settings = {name: np.asarray(value, float).tolist() for name, value in sorted(network.parameters.items())}
-    return [*sums, network.coupling, network.noise, network.interpolation, network.drive, settings]
+def _packed(rows, point, memory) -> dict[str, np.ndarray]:
+    """Everything that a descent goes on from, as arrays."""
+    arrays = {f"state_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves((point, memory)))}
+    if rows:
+        arrays |= {name: np.array([row[name] for row in rows]) for name in MEASURES}
+        for group in ("point", "values"):
+            arrays |= {f"{group}:{n}": np.stack([np.asarray(row[group][n]) for row in rows]) for n in rows[0][group]}
+    return arrays
 
 
-def _listed(value):
-    return None if value is None else np.asarray(value, float).tolist()
+def _restore(record: Record, point, memory):
+    """Rows, point and the optimiser's memory from a record; as given where it is empty."""
+    arrays = record.arrays
+    if not arrays:
+        return [], point, memory
+    old, structure = jax.tree.flatten((point, memory))
+    leaves = [arrays.get(f"state_{i}", np.zeros(0)) for i in range(len(old))]
+    point, memory = jax.tree.unflatten(structure, [jnp.asarray(a, b.dtype) for a, b in zip(leaves, old, strict=True)])
+    rows = []
+    for i in range(len(arrays.get("loss", ()))):
+        row: dict[str, Any] = {name: arrays[name][i].item() for name in MEASURES}
+        for group in ("point", "values"):
+            names = [n.partition(":")[2] for n in arrays if n.startswith(f"{group}:")]
+            row[group] = {n: np.asarray(arrays[f"{group}:{n}"][i]) for n in names}
+        rows.append(row)
+    return rows, point, memory

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fitting.brain import brainstate
 from fitting.errors import InputError
 from fitting.network import Network
+from fitting.packages import brainstate
 from fitting.units import magnitude
 
 SCALES = ("linear", "log")
@@ -43,6 +43,9 @@ class Parameter:
     prior_weight : float
         The loss grows by so much times the squared distance from the prior in the unconstrained space, where 1
         is about a quarter of the way between the bounds (mean over regions).
+    spread_weight : float
+        The loss grows by so much times the variance over regions in the unconstrained space: what the data do not ask
+        for stays alike in all regions.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class Parameter:
     scale: str = "linear"
     prior: Any = None
     prior_weight: float = 0.0
+    spread_weight: float = 0.0
 
     def __post_init__(self):
         for field in ("value", "lower", "upper", "prior"):
@@ -91,6 +95,8 @@ class Parameter:
                 f"parameter {self.name}: the start {self.value} {self.unit} must lie inside its bounds "
                 f"{self.lower:g} to {self.upper:g} {self.unit}"
             )
+        if not self.spread_weight >= 0:
+            raise InputError(f"parameter {self.name}: spread_weight must not be negative; got {self.spread_weight:g}")
         if self.prior_weight < 0 or (self.prior_weight > 0) != (self.prior is not None):
             raise InputError(
                 f"parameter {self.name}: a prior needs a value and a positive prior_weight; "
@@ -126,21 +132,19 @@ class Parameters:
     ----------
     parameters : sequence of Parameter
     network : Network
-        Names, shapes and speed bounds are checked against it.
+        Names and shapes are checked against it.
 
     Raises
     ------
     InputError
-        If no parameter is free, a name is unknown or occurs twice, or the bounds of the speed reach
-        outside the network's.
+        If no parameter is free, or a name is unknown or occurs twice.
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from fitting.data import hcp_aal2
     >>> from fitting.network import Network
     >>> from fitting.optimize import Parameter, Parameters
-    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0))
-    >>> parameters = Parameters([Parameter("k", 1.0, 0.1, 5.0)], network)
+    >>> parameters = Parameters([Parameter("k", 1.0, 0.1, 5.0)], Network(hcp_aal2(regions=3)))
     >>> round(float(parameters.values(parameters.start())["k"]), 4)
     1.0
     """
@@ -165,32 +169,30 @@ class Parameters:
                     f"parameter {p.name} has a value of shape {shape}; give one number"
                     f"{f', or {regions} numbers with per_region' if p.free else f', or {regions} numbers'}"
                 )
-        speed = self.get("signal_speed")
-        low, high = self.network.speed_bounds
-        if speed is not None:
-            ends = (speed.lower, speed.upper) if speed.free else (np.min(speed.value), np.max(speed.value))
-            if ends[0] < low * (1 - 1e-9) or ends[1] > high * (1 + 1e-9):
-                raise InputError(
-                    f"signal_speed can reach {ends[0]:g} to {ends[1]:g} m/s, outside the network's speed_bounds "
-                    f"{low:g} to {high:g} m/s; widen network.speed_bounds or narrow the parameter"
-                )
 
-    def get(self, name: str) -> Parameter | None:
-        """The parameter of that name, if there is one."""
-        return next((p for p in self.parameters if p.name == name), None)
+    def __iter__(self):
+        return iter(self.parameters)
 
-    def at(self, values: Mapping[str, Any]) -> Parameters:
-        """The same parameters, the free ones starting from ``values``."""
-        moved = [
-            replace(p, value=np.asarray(values[p.name], float)) if p.free and p.name in values else p
-            for p in self.parameters
-        ]
-        return Parameters(moved, self.network)
+    def __getitem__(self, name: str) -> Parameter:
+        return next(p for p in self.parameters if p.name == name)
+
+    @property
+    def speeds(self) -> tuple[float, float]:
+        """Lowest and highest signal speed in m/s that a fit can reach; the network's own bounds if it has none."""
+        for p in self.parameters:
+            if p.name == "signal_speed":
+                return (p.lower, p.upper) if p.free else (float(np.min(p.value)), float(np.max(p.value)))
+        return self.network.bounds.speed
 
     @property
     def free(self) -> tuple[Parameter, ...]:
         """Parameters that are fitted."""
         return tuple(p for p in self.parameters if p.free)
+
+    @property
+    def shared(self) -> tuple[Parameter, ...]:
+        """Parameters that are fitted and that all regions share."""
+        return tuple(p for p in self.free if not p.per_region)
 
     def start(self) -> dict[str, Any]:
         """Unconstrained starting point: one array per free parameter."""
@@ -207,10 +209,11 @@ class Parameters:
         return fixed | {p.name: p.bounded(point[p.name]) for p in self.free}
 
     def penalty(self, point: Mapping[str, Any]) -> Float[Array, ""]:
-        """What priors add to a loss at an unconstrained point."""
+        """What priors and spreads add to a loss at an unconstrained point."""
         distances = [
             p.prior_weight * ((point[p.name] - p.unbounded(p.prior)) ** 2).mean() for p in self.free if p.prior_weight
         ]
+        distances += [p.spread_weight * jnp.var(point[p.name]) for p in self.free if p.per_region and p.spread_weight]
         return sum(distances, jnp.zeros(()))
 
     def point(self, values: Mapping[str, Any]) -> dict[str, Any]:

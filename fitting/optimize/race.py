@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fitting.devices import over_devices
+from fitting.devices import device_count, local_devices, over_devices
 from fitting.errors import InputError
-from fitting.optimize.descent import guarded_step
+from fitting.optimize.descent import Optimizer, adam, guarded_step
+from fitting.optimize.fit import Candidate, Fit
 from fitting.optimize.problem import Problem
+from fitting.optimize.storage import Store
+from fitting.predict import Cost
+from fitting.progress import Progress, Reporter, silent
 
 
 class RaceResult(NamedTuple):
@@ -21,74 +26,75 @@ class RaceResult(NamedTuple):
 
     Attributes
     ----------
-    point : dict
-        Where the winner is.
     winner : int
-        Its number among the starts.
-    losses : array (step, start)
-        NaN after a start has dropped out, and where a loss is not finite.
+        Number of the winner among the candidates.
+    losses : array (step, candidate)
+        NaN after a candidate has dropped out, and where a loss is not finite.
     """
 
-    point: dict[str, Any]
     winner: int
     losses: np.ndarray
 
 
-def race(
-    problem: Problem,
-    starts: Sequence[Mapping[str, Any]],
-    optimizer: optax.GradientTransformation,
-    *,
-    key,
-    steps: int = 6,
-    clip: float = 1.0,
-    on_step: Callable[[int, int, int], None] | None = None,
-) -> RaceResult:
+@dataclass(frozen=True)
+class Race:
     """Successive halving (Jamieson and Talwalkar, AISTATS 2016): after ``steps`` steps the better half goes on.
 
-    All starts see the same noise in each step and are simulated in one batch.
+    All candidates see the same noise in each step.
 
     Parameters
     ----------
-    problem : Problem
-    starts : sequence of mappings
-        Unconstrained points.
-    optimizer : optax.GradientTransformation
-    key : PRNG key
+    optimizer : optax.GradientTransformation, optional
+        As of :class:`fitting.optimize.Descent`.
     steps : int
-        Steps of each round; a start is judged by its mean loss in it.
+        Steps of each round; a candidate is judged by its mean loss in it.
     clip : float
         Largest gradient norm.
-    on_step : callable, optional
-        Called with the number of steps done, the starts left and the starts in all.
-
-    Returns
-    -------
-    RaceResult
+    name : str
     """
-    if not starts or steps < 1:
-        raise InputError(f"a race needs a start and a step; got {len(starts)} and {steps}")
-    optimizer = optax.chain(optax.clip_by_global_norm(clip), optimizer)
 
-    step = guarded_step(problem, optimizer)
-    every = over_devices(lambda start, key: step(*start, key), batch=len(starts))
-    left = np.arange(len(starts))
-    points = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(v) for v in x]), *map(dict, starts))
-    memory = jax.vmap(optimizer.init)(points)
-    losses: list[np.ndarray] = []
-    while len(left) > 1:
-        for _ in range(steps):
-            points, memory, terms, _, finite = every((points, memory), jax.random.fold_in(key, len(losses)))
-            row = np.full(len(starts), np.nan)
-            row[left] = np.where(finite, terms.loss, np.nan)
-            losses.append(row)
-            if on_step:
-                on_step(len(losses), len(left), len(starts))
-        recent = np.array(losses[-steps:])[:, left]
-        failed = ~np.isfinite(recent).all(0)
-        score = np.where(failed, np.inf, np.nanmean(np.where(failed, np.inf, recent), axis=0))
-        better = np.sort(np.argsort(score, kind="stable")[: len(left) // 2])
-        left = left[better]
-        points, memory = jax.tree.map(lambda x: x[better], (points, memory))  # noqa: B023
-    point = {name: jnp.asarray(value[0]) for name, value in points.items()}
-    return RaceResult(point, int(left[0]), np.array(losses).reshape(-1, len(starts)))
+    optimizer: Optimizer | None = None
+    steps: int = 4
+    clip: float = 1.0
+    name: str = "race"
+
+    def __post_init__(self):
+        if self.steps < 1 or not self.clip > 0:
+            raise InputError(f"steps ({self.steps}) must be at least 1, and clip ({self.clip:g}) positive")
+
+    def run(self, fit: Fit, key, progress: Reporter = silent, store: Store | None = None) -> Fit:
+        """See :class:`fitting.optimize.Stage`."""
+        count = len(fit.candidates)
+        if count < 2:
+            return fit
+        optimizer = optax.chain(optax.clip_by_global_norm(self.clip), self.optimizer or adam())
+        step = guarded_step(jax.value_and_grad(fit.problem.value, has_aux=True), optimizer)
+        every = over_devices(lambda start, key: step(*start, key), batch=fit.problem.at_once(gradient=True))
+        left = np.arange(count)
+        points = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(v) for v in x]), *(c.point for c in fit.candidates))
+        memory = jax.vmap(optimizer.init)(points)
+        losses: list[np.ndarray] = []
+        rounds = int(math.log2(count))
+        while len(left) > 1:
+            for _ in range(self.steps):
+                points, memory, terms, _, finite = every((points, memory), jax.random.fold_in(key, len(losses)))
+                row = np.full(count, np.nan)
+                row[left] = np.where(finite, terms.loss, np.nan)
+                losses.append(row)
+                progress(Progress(self.name, len(losses), self.steps * rounds, f"{len(left)} of {count} starts"))
+            recent = np.array(losses[-self.steps :])[:, left]
+            failed = ~np.isfinite(recent).all(0)
+            score = np.where(failed, np.inf, np.nanmean(np.where(failed, np.inf, recent), axis=0))
+            better = np.sort(np.argsort(score, kind="stable")[: max(1, len(left) // 2)])
+            left, points, memory = jax.tree.map(lambda x: x[better], (left, points, memory))  # noqa: B023
+        winner = int(left[0])
+        point = {name: jnp.asarray(value[0]) for name, value in points.items()}
+        best = Candidate(point, *fit.candidates[winner][1:])
+        return replace(fit, candidates=(best,), race=RaceResult(winner, np.array(losses)))
+
+    def cost(self, problem: Problem) -> Cost:
+        """See :class:`fitting.optimize.Stage`."""
+        backward = problem.predictor.cost(gradient=True)
+        return Cost(
+            self.steps * math.ceil(3 / device_count()) * backward.seconds, len(local_devices()) * backward.bytes
+        )

@@ -13,6 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from fitting.errors import InputError
+from fitting.report.summary import Summary
 
 #: Written when a run begins, and when it has ended.
 BEGUN, ENDED = "run.json", "summary.json"
@@ -62,12 +63,13 @@ def read_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
     -------
     list of dict
         ``run``, the differing settings by their dotted names, ``status`` (``"not finished"`` where a run has no
-        summary), ``r``, ``sd``, ``held_out``, ``best_baseline``, ``seconds``, and each fitted global parameter.
+        summary), ``r`` (of the mean FC), ``single_seed``, ``sd``, ``held_out``, ``best_baseline``,
+        ``seconds``, and each fitted global parameter.
     """
     configs, rows = [], []
     for folder in folders:
         configs.append(_flat(_read(folder / BEGUN).get("config", {})))
-        rows.append({"run": str(folder)} | _scores(_read(folder / ENDED)))
+        rows.append({"run": str(folder)} | _scores(folder / ENDED))
     known = [config for config in configs if config]
     names = sorted({name for config in known for name in config if not name.startswith(("run", "resume"))})
     differ = [name for name in names if len({json.dumps(config.get(name)) for config in known}) > 1]
@@ -96,22 +98,24 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _scores(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _scores(file: Path) -> dict[str, Any]:
+    summary = _read(file)
     if not summary:
         return {"status": "not finished", "r": None, "sd": None}
     if "fc_correlation" not in summary:
         return {"status": summary.get("status", "failed"), "r": None, "sd": None, "note": summary.get("note", "")}
-    scores, baselines = summary["fc_correlation"], summary["baselines"]
+    typed = Summary.read(file)
+    scores, best = typed.fc_correlation, max(filter(None, typed.baselines.values()), default=None)
     row = {
-        "status": summary["status"],
-        "r": scores["fresh_seeds"]["mean"],
-        "sd": scores["fresh_seeds"]["sd"],
-        "held_out": scores["held_out"]["r"] if scores["held_out"] else None,
-        "best_baseline": max(baselines.values(), default=None),
-        "seconds": summary["wall_seconds"],
+        "status": typed.status,
+        "r": scores.mean_fc.r,
+        "single_seed": scores.fresh_seeds.mean,
+        "sd": scores.fresh_seeds.sd,
+        "held_out": scores.held_out.r if scores.held_out else None,
+        "best_baseline": best,
+        "seconds": typed.wall_seconds,
     }
-    fitted = {name: p["fitted"] for name, p in summary["parameters"].items() if not isinstance(p["fitted"], list)}
-    return row | fitted
+    return row | {name: p.fitted for name, p in typed.parameters.items() if not isinstance(p.fitted, list)}
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> Table:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from fitting.data import good_pieces, lobe_order
 from fitting.data.atlas import lobe_of
+from fitting.report.summary import ParameterSummary, Summary
 from fitting.signal import welch
 
 STYLE: Any = {
@@ -102,27 +103,27 @@ def convergence(history: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def parameters(summary: Mapping[str, Any]) -> Figure | None:
+def parameters(summaries: Mapping[str, ParameterSummary]) -> Figure | None:
     """True against fitted values relative to the truth, with intervals; None without a truth.
 
     Parameters
     ----------
-    summary : mapping
+    summaries : mapping
         The ``parameters`` of a summary.
     """
-    rows = {name: p for name, p in summary.items() if p["true"] is not None and not isinstance(p["fitted"], list)}
+    rows = {name: p for name, p in summaries.items() if p.true is not None and not isinstance(p.fitted, list)}
     if not rows:
         return None
     with mpl.rc_context(STYLE):
         figure = new_figure(3.6, 0.9 + 0.45 * len(rows))
         ax = figure.subplots()
         for i, p in enumerate(rows.values()):
-            true = p["true"]
-            ax.plot(p["initial"] / true, i, "o", mfc="none", color=GREY, label="initial" if i == 0 else None)
-            if p["interval"]:
-                ax.plot([v / true for v in p["interval"]], [i, i], color=ORANGE, lw=2, alpha=0.6)
-            ax.plot(p["fitted"] / true, i, "o", color=ORANGE, label="fitted" if i == 0 else None)
-            ax.text(1.02, i, f"{p['fitted']:.3g} {'' if p['unit'] == '1' else p['unit']} (true {true:.3g})",
+            true = float(p.true or np.nan)
+            ax.plot(p.initial / true, i, "o", mfc="none", color=GREY, label="initial" if i == 0 else None)
+            if p.interval:
+                ax.plot([v / true for v in p.interval], [i, i], color=ORANGE, lw=2, alpha=0.6)
+            ax.plot(p.fitted / true, i, "o", color=ORANGE, label="fitted" if i == 0 else None)
+            ax.text(1.02, i, f"{p.fitted:.3g} {'' if p.unit == '1' else p.unit} (true {true:.3g})",
                     transform=ax.get_yaxis_transform(), va="center", fontsize=7)  # fmt: skip
         ax.axvline(1, color="black", lw=0.8, ls="--", label="true")
         ax.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows])
@@ -132,27 +133,28 @@ def parameters(summary: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
-def scores(summary: Mapping[str, Any], names: Mapping[str, str]) -> Figure:
+def scores(summary: Summary, names: Mapping[str, str]) -> Figure:
     """The score on fresh noise beside baselines and nulls, with the noise ceiling; on what was held out, if so.
 
     Parameters
     ----------
-    summary : mapping
-        See :func:`fitting.report.summarize`.
+    summary : Summary
     names : mapping
         What to call baselines.
     """
-    held_out, fresh = summary["fc_correlation"]["held_out"], summary["fc_correlation"]["fresh_seeds"]
-    score = {"r": held_out["r"], "sd": held_out["sd"]} if held_out else {"r": fresh["mean"], "sd": fresh["sd"]}
-    bars = [("fitted model", score["r"], score["sd"], ORANGE)]
-    if held_out and held_out.get("response") is not None:
-        bars.append(("fitted model, linear response", held_out["response"], None, ORANGE))
-    bars.append(("initial parameters", summary["fc_correlation"]["initial"], None, GREY))
-    for name, r in summary["nulls"].items():
-        bars.append((name.replace("_", " "), r, None, GREY))
-    for kind, test in summary["surrogates"].items():
-        bars.append((f"{kind.replace('_', ' ')} connectomes", test["mean"], test["sd"], GREY))
-    for name, r in (held_out["baselines"] if held_out else summary["baselines"]).items():
+    scores, held_out = summary.fc_correlation, summary.fc_correlation.held_out
+    bars: list[tuple[str, float | None, float | None, str]]
+    bars = [("fitted model, mean FC", held_out.r if held_out else scores.mean_fc.r, None, ORANGE)]
+    if held_out:
+        bars.append(("fitted model, as fitted", held_out.own, None, ORANGE))
+    else:
+        bars.append(("fitted model, single seeds", scores.fresh_seeds.mean, scores.fresh_seeds.sd, ORANGE))
+    bars.append(("initial parameters", scores.initial, None, GREY))
+    for name, r in summary.nulls.items():
+        bars.append((f"sensitivity: {name.replace('_', ' ')}", r, None, GREY))
+    for kind, test in summary.surrogates.items():
+        bars.append((f"{kind.replace('_', ' ')} connectomes", test.mean, test.sd, GREY))
+    for name, r in (held_out.baselines if held_out else summary.baselines).items():
         bars.append((names.get(name, name), r, None, BLUE))
     with mpl.rc_context(STYLE):
         figure = new_figure(5.4, 0.6 + 0.22 * len(bars))
@@ -165,11 +167,11 @@ def scores(summary: Mapping[str, Any], names: Mapping[str, str]) -> Figure:
         ax.set_yticks(range(len(bars)), [name for name, *_ in bars])
         ax.invert_yaxis()
         ax.axvline(0, color="black", lw=0.8)
-        if summary["ceiling"]:
-            ceiling = summary["ceiling"]["ceiling"]
+        if scores.reliability.data:
+            ceiling = scores.reliability.data**0.5
             ax.axvline(ceiling, color="black", lw=0.8, ls="--")
             ax.text(ceiling, -0.75, "noise ceiling", ha="center", fontsize=7)
-        ax.set_xlabel(f"FC correlation, {'pairs that the fit has not seen' if held_out else 'all pairs'}")
+        ax.set_xlabel(f"FC correlation, {'held-out pairs' if held_out else 'all pairs'}")
     return figure
 
 
@@ -180,7 +182,7 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
     ----------
     rows : sequence of mapping
     """
-    known = {"run", "status", "r", "sd", "held_out", "best_baseline", "seconds", "note"}
+    known = {"run", "status", "r", "single_seed", "sd", "held_out", "best_baseline", "seconds", "note"}
     with mpl.rc_context(STYLE):
         figure = new_figure(5.4, 0.7 + 0.24 * len(rows))
         ax = figure.subplots()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from fitting.data import good_pieces
-from fitting.evaluate import DEVIANCE_95
+from fitting.evaluate import DEVIANCE_95, pearson
 from fitting.report import figures, signals
-from fitting.report.summary import BASELINE_NAMES, headline, parameter_rows, score_rows
+from fitting.report.summary import BASELINE_NAMES, Summary, headline
+from fitting.report.tables import parameter_rows, score_rows
 from fitting.signal import Observation
 
 #: What figures show, in the order of the page.
@@ -39,13 +39,8 @@ CAPTIONS = {
 }
 
 
-def _pearson(a, b) -> float:
-    varies = np.ptp(a) > 0 and np.ptp(b) > 0
-    return float(np.corrcoef(a, b)[0, 1]) if varies else float("nan")
-
-
 def draw(
-    summary: Mapping[str, Any],
+    summary: Summary,
     data: xr.Dataset,
     folder: Path,
     observation: Observation,
@@ -58,8 +53,7 @@ def draw(
 
     Parameters
     ----------
-    summary : mapping
-        See :func:`fitting.report.summarize`.
+    summary : Summary
     data : Dataset
         See :func:`fitting.report.to_dataset`.
     folder : Path
@@ -88,7 +82,7 @@ def draw(
     drawn = {
         "scores": figures.scores(summary, BASELINE_NAMES),
         "fc_matrices": figures.fc_matrices(target, fitted, labels),
-        "fc_scatter": figures.fc_scatter(target, fitted, _pearson(target[upper], fitted[upper])),
+        "fc_scatter": figures.fc_scatter(target, fitted, pearson(target[upper], fitted[upper])),
     }
     if history:
         drawn["convergence"] = figures.convergence(history)
@@ -97,7 +91,7 @@ def draw(
         str(name).removeprefix("deviance_"): data[name] for name in data.data_vars if str(name).startswith("deviance_")
     }
     if curves:
-        values = {name: summary["parameters"][name]["fitted"] for name in curves}
+        values = {name: summary.parameters[name].fitted for name in curves}
         drawn["profiles"] = figures.profiles(curves, values, DEVIANCE_95)
     if maps:
         drawn["regional_parameters"] = figures.regional(maps, labels)
@@ -106,7 +100,7 @@ def draw(
     if "centres" in data:
         strength = (target.sum(1) - np.diag(target)) / (len(target) - 1)
         drawn["brain"] = figures.brain(data["centres"].values, strength, "mean connectivity")
-    recovery = figures.parameters(summary["parameters"])
+    recovery = figures.parameters(summary.parameters)
     if recovery is not None:
         drawn["true_and_fitted"] = recovery
 
@@ -146,13 +140,12 @@ pre{overflow-x:auto;font-size:.8rem;background:#f6f6f6;padding:.6rem}details{mar
 """
 
 
-def write_html(summary: Mapping[str, Any], pictures: Sequence[Path], command: str, settings: str, path: Path):
+def write_html(summary: Summary, pictures: Sequence[Path], command: str, settings: str, path: Path):
     """One self-contained page: what the fit means in a sentence, scores, parameters, figures, how to reproduce.
 
     Parameters
     ----------
-    summary : mapping
-        See :func:`fitting.report.summarize`.
+    summary : Summary
     pictures : sequence of Path
         PNG files, see :func:`draw`.
     command : str
@@ -175,28 +168,7 @@ def write_html(summary: Mapping[str, Any], pictures: Sequence[Path], command: st
     head, *body = parameter_rows(summary)
     parameters = "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"
     parameters += "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
-    reasons = [f"{name}: {p['reason']}." for name, p in summary["parameters"].items() if p["identifiable"] is not None]
-    for name, p in summary["parameters"].items():
-        for other, r in p["correlations"].items():
-            if name < other and abs(r) > 0.5:
-                reasons.append(
-                    f"The estimates of {name} and {other} correlate by {r:.2f}: their combination is seen better."
-                )
-    for name, p in summary["parameters"].items():
-        if p["found_again"] is not None and np.ndim(p["fitted"]) == 0:
-            again = ", ".join(f"{value:.4g}" for value in p["found_again"])
-            reasons.append(
-                f"{name} of the fitted model's own recordings is found again as {again} (truth {p['fitted']:.4g})."
-            )
-    if summary["search"] and len(summary["search"]["candidates"]) > 1:
-        basins = "; ".join(
-            f"loss {candidate['loss']:.3f} at "
-            + ", ".join(f"{name} {value:.3g}" for name, value in candidate["parameters"].items())
-            for candidate in summary["search"]["candidates"]
-            if candidate["loss"] is not None
-        )
-        reasons.append(f"The search found {basins}.")
-    notes = "".join(f"<li>{escape(text)}</li>" for text in [*reasons, *summary["notes"]])
+    notes = "".join(f"<li>{escape(text)}</li>" for text in [*_reasons(summary), *summary.notes])
     images = "".join(
         f'<figure><img alt="{escape(p.stem.replace("_", " "))}" src="data:image/png;base64,'
         f'{base64.b64encode(p.read_bytes()).decode()}">'
@@ -205,7 +177,7 @@ def write_html(summary: Mapping[str, Any], pictures: Sequence[Path], command: st
     )
     versions = "".join(
         f'<tr><td>{escape(name)}</td><td class="number">{escape(str(version))}</td></tr>'
-        for name, version in summary["versions"].items()
+        for name, version in summary.versions.items()
     )
     path.write_text(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -217,10 +189,35 @@ def write_html(summary: Mapping[str, Any], pictures: Sequence[Path], command: st
         f'<h2>Parameters</h2><div class="scroll"><table>{parameters}</table></div><ul>{notes}</ul>'
         f'<h2>Figures</h2><div class="figures">{images}</div>'
         f"<h2>How to reproduce</h2><pre>{escape(command)}</pre>"
-        f"<p>Seed {summary['seed']}; {escape(summary['status'])} after {summary['steps']} steps; "
-        f"{summary['wall_seconds']:.0f} s.</p>"
+        f"<p>Seed {summary.seed}; {escape(summary.status)} after {summary.steps} steps; "
+        f"{summary.wall_seconds:.0f} s.</p>"
         f"<details><summary>Settings</summary><pre>{escape(settings)}</pre></details>"
         f'<details><summary>Versions</summary><div class="scroll"><table>{versions}</table></div></details>'
         "</body></html>",
         encoding="utf-8",
     )
+
+
+def _reasons(summary: Summary) -> list[str]:
+    """Why parameters are identifiable or not, and what else the search came by."""
+    sentences = [f"{name}: {p.reason}." for name, p in summary.parameters.items() if p.identifiable is not None]
+    for name, p in summary.parameters.items():
+        for other, r in p.correlations.items():
+            if name < other and abs(r) > 0.5:
+                sentences.append(
+                    f"The estimates of {name} and {other} correlate by {r:.2f}: their combination is seen better."
+                )
+        if p.found_again is not None and np.ndim(p.fitted) == 0:
+            again = ", ".join(f"{value:.4g}" for value in p.found_again)
+            sentences.append(
+                f"{name} of the fitted model's own recordings is found again as {again} (truth {p.fitted:.4g})."
+            )
+    candidates = summary.search.candidates if summary.search else []
+    if len(candidates) > 1:
+        basins = "; ".join(
+            f"loss {c.loss:.3f} at " + ", ".join(f"{name} {value:.3g}" for name, value in c.parameters.items())
+            for c in candidates
+            if c.loss is not None
+        )
+        sentences.append(f"The search came by {basins}.")
+    return sentences

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from fitting.data import good_pieces
 from fitting.errors import InputError
 from fitting.report.figures import BLUE, GREY, ORANGE, STYLE, new_figure
-from fitting.signal import Observation, analytic_signal, fc_matrix, low_pass, sosfiltfilt, welch
+from fitting.signal import Observation, analytic_signal, fc_matrix, welch
 
 
 def region_index(labels: Sequence[str], region: str | None, default: int) -> int:
@@ -61,13 +61,13 @@ def traces(signals, fs: float, labels: Sequence[str], seconds: float = 5.0) -> F
 
 def _envelopes(signals, observation: Observation):
     """Analytic signals in the band, and a function that smooths envelopes, at the observation's rate."""
-    z = np.asarray(analytic_signal(jnp.asarray(signals), observation.fs, observation.band, observation.order))
+    how = (observation.fs, observation.band, observation.order, observation.filter)
+    z = np.asarray(analytic_signal(jnp.asarray(signals), *how))
 
     def smooth(envelope):
         if observation.low_pass is None:
             return envelope
-        sos = low_pass(observation.low_pass, observation.fs, observation.order)
-        return np.asarray(sosfiltfilt(sos, jnp.asarray(envelope)))
+        return np.asarray(observation.envelope_low_pass(jnp.asarray(envelope)))
 
     return z, smooth
 

@@ -1,56 +1,259 @@
-"""The numbers of a fit as one dictionary, one netCDF file and tables."""
+"""The numbers of a fit as one typed object, written as JSON and read again."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import platform
+import types
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import jax
 import numpy as np
-import xarray as xr
-from rich.console import Group
-from rich.table import Table
 
 from fitting.errors import InputError
-from fitting.evaluate import Evaluation, SeedScores
-from fitting.objective import Target
-from fitting.optimize import FitResult, Parameters, SearchResult, Solution
+from fitting.evaluate import Evaluation, HeldOut, SeedScores, SurrogateTest
+from fitting.optimize import Fit
 
 PACKAGES = ("fitting", "jax", "jaxlib", "brainmass", "brainstate", "optax", "numpy", "scipy", "xarray")
+
+#: How often the model's mean connectivity may exceed the target's, or fall short of it, before the first lines say so.
+LEVEL = 2.0
+
+
+@dataclass(frozen=True)
+class ParameterSummary:
+    """One free parameter; lists hold one value per region."""
+
+    initial: Any
+    fitted: Any
+    unit: str = "1"
+    true: float | None = None
+    interval: list[float] | None = None
+    identifiable: bool | None = None
+    reason: str = "not measured"
+    correlations: dict[str, float] = field(default_factory=dict)
+    found_again: Any = None
+
+
+@dataclass(frozen=True)
+class MeanFC:
+    """Correlation of the mean connectivity over all fresh seeds, with its 95 % interval over regions."""
+
+    r: float | None
+    interval: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """Correlation without the noise of the model and, where it is known, of the target; and its square."""
+
+    r: float | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Correlation of two seeds of the model, and of two measurements of the target; None where it is unknown."""
+
+    model: float | None
+    data: float | None
+
+
+@dataclass(frozen=True)
+class Level:
+    """Slope of the model's connectivity on the target's, the mean of each, and Lin's concordance."""
+
+    slope: float | None
+    model: float | None
+    target: float | None
+    concordance: float | None
+
+
+@dataclass(frozen=True)
+class FreshSeeds:
+    """Scores of single seeds, and the best that a single seed of that length can reach."""
+
+    mean: float | None
+    sd: float | None
+    n: int
+    seconds: float | None
+    attainable: float | None = None
+
+
+@dataclass(frozen=True)
+class HeldOutSummary:
+    """See :class:`fitting.evaluate.HeldOut`; ``leak`` is what the same fit scores on independent signals."""
+
+    split: str
+    r: float | None
+    sd: float | None
+    own: float | None
+    leak: float | None
+    baselines: dict[str, Any]
+    leaks: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ViewSummary:
+    """Scores of single seeds in another view."""
+
+    r: float | None
+    sd: float | None
+    baselines: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FCCorrelation:
+    """Everything that compares connectivity."""
+
+    fresh_seeds: FreshSeeds
+    mean_fc: MeanFC
+    corrected: Corrected
+    reliability: Reliability
+    level: Level
+    initial: float | None = None
+    training: float | None = None
+    held_out: HeldOutSummary | None = None
+    views: dict[str, ViewSummary] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SurrogateSummary:
+    """See :class:`fitting.evaluate.SurrogateTest`."""
+
+    score: float | None
+    mean: float | None
+    sd: float | None
+    n: int
+    without_score: int
+    refitted: bool
+    p: float | None
+
+
+@dataclass(frozen=True)
+class CandidateSummary:
+    """A candidate of the search, with the values of global parameters."""
+
+    loss: float | None
+    fc_correlation: float | None
+    parameters: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    """What the search came by, and what became of its candidates."""
+
+    evaluations: int
+    seconds: float
+    candidates: list[CandidateSummary]
+    winner: int = 0
+    race: list[float | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything a reader of a fit needs; :meth:`write` and :meth:`read` keep it as JSON."""
+
+    status: str
+    parameters: dict[str, ParameterSummary]
+    fc_correlation: FCCorrelation
+    baselines: dict[str, Any]
+    wall_seconds: float
+    nulls: dict[str, Any] = field(default_factory=dict)
+    surrogates: dict[str, SurrogateSummary] = field(default_factory=dict)
+    group_ceiling: list[float] | None = None
+    compile_seconds: float = 0.0
+    steps: int = 0
+    chosen: str = ""
+    bad_steps: int = 0
+    search: SearchSummary | None = None
+    gradients: str | None = None
+    notes: list[str] = field(default_factory=list)
+    seed: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def write(self, path: Path):
+        """As JSON, which has no NaN: numbers that are not finite become null."""
+        text = json.dumps(_without_nan(dataclasses.asdict(self)), indent=2, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Summary:
+        """What was written.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or damaged.
+        """
+        try:
+            return _typed(cls, json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise InputError(f"{path.parent} holds no finished fit: {path.name} is missing") from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """A value from JSON as the dataclasses that its type names."""
+    if value is None or kind is Any:
+        return value
+    arguments = get_args(kind)
+    if get_origin(kind) in (types.UnionType, Union):
+        return _typed(next(a for a in arguments if a is not type(None)), value)
+    if get_origin(kind) is dict:
+        return {name: _typed(arguments[1], v) for name, v in value.items()}
+    if get_origin(kind) is list:
+        return [_typed(arguments[0], v) for v in value]
+    if dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        known: Any = kind
+        return known(**{name: _typed(hints[name], v) for name, v in value.items() if name in hints})
+    return value
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {key: _without_nan(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers, and the device they were computed on."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return found | {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
+    known = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return known | {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
 
 
 def _number(value) -> Any:
     return np.asarray(value, float).tolist()
 
 
+def _spread(scores) -> float | None:
+    return float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+
+
 def summarize(
-    result: FitResult,
-    parameters: Parameters,
+    fit: Fit,
     evaluation: Evaluation,
     *,
-    seed: int,
+    seed: int = 0,
     true: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
     wall_seconds: float | None = None,
-    solution: Solution | None = None,
     split: str = "",
-) -> dict[str, Any]:
-    """Everything a reader of a fit needs, ready for JSON.
+) -> Summary:
+    """Everything a reader of a fit needs.
 
     Parameters
     ----------
-    result : FitResult
-    parameters : Parameters
+    fit : Fit
     evaluation : Evaluation
     seed : int
     true : mapping, optional
@@ -59,74 +262,39 @@ def summarize(
         Sentences a reader must know.
     wall_seconds : float, optional
         Time of the whole job; of the fit alone unless given.
-    solution : Solution, optional
-        The stages that led to the result: what the search found and what gradients were worth.
     split : str
         What was held out, in words.
 
     Returns
     -------
-    dict
+    Summary
     """
-    rows, true, fresh = {}, true or {}, evaluation.fresh
-    for p in parameters.free:
-        found = evaluation.identified.get(p.name)
-        rows[p.name] = {
-            "initial": _number(result.initial[p.name]),
-            "fitted": _number(result.fitted[p.name]),
-            "unit": p.unit,
-            "true": float(true[p.name]) if p.name in true else None,
-            "interval": list(found.interval) if found and found.interval else None,
-            "identifiable": found.identifiable if found else None,
-            "reason": found.reason if found else "not measured",
-            "correlations": dict(found.correlations) if found else {},
-            "found_again": _number(evaluation.found_again[p.name]) if p.name in evaluation.found_again else None,
-        }
-    good = result.history["fc_correlation"][result.history["finite"]] if result.history else np.array([])
-    last = good[-10:]
-    ceiling = evaluation.ceiling
-    summary = {
-        "status": result.status,
-        "parameters": rows,
-        "fc_correlation": {
-            "initial": evaluation.initial,
-            "training": float(last.mean()) if len(last) else None,
-            "held_out": {"split": split} | evaluation.held_out if evaluation.held_out else None,
-            "fresh_seeds": _fresh(fresh) | {"drop": float(last.mean()) - fresh.mean if len(last) else None},
-            "views": evaluation.views,
-        },
-        "baselines": dict(evaluation.baselines),
-        "nulls": dict(evaluation.nulls),
-        "surrogates": {
-            kind: {
-                "score": test.score,
-                "mean": float(np.mean(scored)) if len(scored) else None,
-                "sd": float(np.std(scored, ddof=1)) if len(scored) > 1 else None,
-                "n": len(test.surrogates),
-                "without_score": len(test.surrogates) - len(scored),
-                "p": test.p,
-            }
-            for kind, test in evaluation.surrogates.items()
-            for scored in [test.surrogates[np.isfinite(test.surrogates)]]
-        },
-        "ceiling": ceiling._asdict() if ceiling else None,
-        "group_ceiling": list(evaluation.group_ceiling) if evaluation.group_ceiling else None,
-        "wall_seconds": wall_seconds if wall_seconds is not None else result.seconds,
-        "compile_seconds": result.compile_seconds,
-        "steps": len(result.history.get("loss", [])),
-        "chosen": result.chosen,
-        "search": _search(solution),
-        "gradients": solution.health._asdict() if solution else None,
-        "bad_steps": result.bad_steps,
-        "notes": [*result.notes, *evaluation.notes, *notes],
-        "versions": versions(),
-        "seed": seed,
-    }
-    return _without_nan(summary)
+    history = fit.history
+    good = history["fc_correlation"][history["finite"]][-10:] if history else np.zeros(0)
+    baselines: dict[str, Any] = dict(evaluation.baselines)
+    return Summary(
+        fit.status,
+        _parameters(fit, evaluation, true or {}),
+        _fc_correlation(evaluation, float(good.mean()) if len(good) else None, split),
+        baselines,
+        fit.seconds if wall_seconds is None else wall_seconds,
+        dict(evaluation.nulls),
+        {kind: _surrogates(test) for kind, test in evaluation.surrogates.items()},
+        list(evaluation.group_ceiling) if evaluation.group_ceiling else None,
+        fit.compile_seconds,
+        len(history.get("loss", ())),
+        fit.chosen,
+        fit.bad_steps,
+        _search(fit),
+        fit.gradients.reason if fit.gradients else None,
+        [*fit.notes, *evaluation.notes, *notes],
+        seed,
+        versions(),
+    )
 
 
-def summarize_simulation(scores: SeedScores, baselines: Mapping[str, float], wall_seconds: float) -> dict[str, Any]:
-    """What a simulation that was not fitted scores, ready for JSON, in the layout of :func:`summarize`.
+def summarize_simulation(scores: SeedScores, baselines: Mapping[str, float], wall_seconds: float) -> Summary:
+    """What a simulation that was not fitted scores, in the layout of :func:`summarize`.
 
     Parameters
     ----------
@@ -137,50 +305,133 @@ def summarize_simulation(scores: SeedScores, baselines: Mapping[str, float], wal
 
     Returns
     -------
-    dict
+    Summary
     """
-    summary = {
-        "status": "simulated" if np.isfinite(scores.mean) else "diverged",
-        "parameters": {},
-        "fc_correlation": {"held_out": None, "fresh_seeds": _fresh(scores)},
-        "baselines": dict(baselines),
-        "wall_seconds": wall_seconds,
-        "versions": versions(),
-    }
-    return _without_nan(summary)
+    evaluation = Evaluation(scores, baselines=baselines)
+    status = "simulated" if np.isfinite(scores.mean) else "diverged"
+    scored = _fc_correlation(evaluation, None, "")
+    return Summary(status, {}, scored, dict(baselines), wall_seconds, versions=versions())
 
 
-def _fresh(scores: SeedScores) -> dict[str, Any]:
-    count = len(scores.fc_correlation)
-    return {"mean": scores.mean, "sd": scores.sd if count > 1 else None, "n": count, "seconds": scores.seconds}
+def _parameters(fit: Fit, evaluation: Evaluation, true: Mapping[str, float]) -> dict[str, ParameterSummary]:
+    rows = {}
+    for p in fit.problem.parameters.free:
+        known = evaluation.identified.get(p.name)
+        again = evaluation.found_again.get(p.name)
+        rows[p.name] = ParameterSummary(
+            _number(fit.initial[p.name]),
+            _number(fit.fitted[p.name]),
+            p.unit,
+            float(true[p.name]) if p.name in true else None,
+            list(known.interval) if known and known.interval else None,
+            known.identifiable if known else None,
+            known.reason if known else "not measured",
+            dict(known.correlations) if known else {},
+            None if again is None else _number(again),
+        )
+    return rows
 
 
-def headline(summary: Mapping[str, Any]) -> str:
-    """The sentence that a summary comes down to: how much the model explains, and what does so without it.
+def _fc_correlation(evaluation: Evaluation, training: float | None, split: str) -> FCCorrelation:
+    fresh, held_out = evaluation.fresh, evaluation.held_out
+    agreement, count = fresh.agreement(), len(fresh.matrices)
+    data = evaluation.ceiling.reliability if evaluation.ceiling else None
+    corrected, model = fresh.corrected(data if data else 1.0), fresh.reliability
+    attainable = float(np.sqrt(model * (data or 1.0))) if model > 0 else None
+    return FCCorrelation(
+        FreshSeeds(fresh.mean, _spread(fresh.fc_correlation), count, fresh.seconds, attainable),
+        MeanFC(agreement.r, list(fresh.interval())),
+        Corrected(corrected, corrected * abs(corrected)),
+        Reliability(model, data),
+        Level(agreement.slope, agreement.model, agreement.target, agreement.concordance),
+        evaluation.initial.agreement().r if evaluation.initial else None,
+        training,
+        _held_out(held_out, split) if held_out else None,
+        {
+            name: ViewSummary(float(np.mean(view.seeds)), _spread(view.seeds), dict(view.baselines))
+            for name, view in evaluation.views.items()
+        },
+    )
 
-    With a noise ceiling, shares of the variance that can be explained; without one, of all variance between pairs.
+
+def _held_out(held_out: HeldOut, split: str) -> HeldOutSummary:
+    spread = _spread(held_out.seeds)
+    leaks = dict(held_out.leaks)
+    return HeldOutSummary(split, held_out.r, spread, held_out.own, held_out.leak, dict(held_out.baselines), leaks)
+
+
+def _surrogates(test: SurrogateTest) -> SurrogateSummary:
+    scored = test.surrogates[np.isfinite(test.surrogates)]
+    mean = float(np.mean(scored)) if len(scored) else None
+    lost = len(test.surrogates) - len(scored)
+    return SurrogateSummary(test.score, mean, _spread(scored), len(test.surrogates), lost, test.refitted, test.p)
+
+
+def _search(fit: Fit) -> SearchSummary | None:
+    if fit.search is None:
+        return None
+    shared = fit.problem.parameters.shared
+    candidates = [
+        CandidateSummary(c.loss, c.fc_correlation, {p.name: float(p.bounded(c.point[p.name])) for p in shared})
+        for c in fit.search.candidates
+    ]
+    race = np.nanmin(fit.race.losses, axis=0).tolist() if fit.race is not None else []
+    return SearchSummary(
+        fit.search.evaluations, fit.search.seconds, candidates, fit.race.winner if fit.race else 0, race
+    )
+
+
+def headline(summary: Summary) -> str:
+    """The sentences that a summary comes down to: how much the model explains, and what does so without it.
+
+    Shares are of the variance that noise does not account for: the model's noise is taken out of its share, and the
+    target's out of all, where it is known.
     """
-    scores = summary["fc_correlation"]
-    held_out, fresh = scores["held_out"], scores["fresh_seeds"]
-    r, baselines = (held_out["r"], held_out["baselines"]) if held_out else (fresh["mean"], summary["baselines"])
-    on = " on pairs that it has not seen" if held_out else ""
-    if r is None:
-        return "The fitted model has no score: its simulations are not finite."
-    ceiling = summary["ceiling"]["ceiling"] if summary["ceiling"] else 1.0
-    of = "of the explainable variance" if summary["ceiling"] else "of the variance between pairs of regions"
+    scores = summary.fc_correlation
+    if scores.mean_fc.r is None or not np.isfinite(scores.mean_fc.r):
+        return "The fitted model has no score: its predictions are not finite."
+    data = scores.reliability.data
 
     def share(r):
-        return f"{100 * max(r, 0.0) ** 2 / ceiling**2:.0f} %"
+        return f"{100 * max(r, 0.0) ** 2 / (data or 1.0):.0f} %"
 
-    sentence = f"The fitted model explains {share(r)} {of}{on} (r = {r:.3f} on fresh noise"
-    sentence += f", where {ceiling:.3f} is the best possible)" if summary["ceiling"] else ")"
-    best = max(baselines, key=lambda name: baselines[name])
-    sentence += f"; fibre length alone explains {share(baselines['minus_length'])}"
+    fresh, best = scores.fresh_seeds, max(summary.baselines, key=lambda name: summary.baselines[name] or 0.0)
+    seeds = f"mean FC of {fresh.n} seeds" if fresh.n > 1 else "FC"
+    words = f"The fitted model's {seeds} correlates with the target's by {scores.mean_fc.r:.3f}"
+    if scores.mean_fc.interval and all(map(np.isfinite, scores.mean_fc.interval)):
+        low, high = scores.mean_fc.interval
+        words += f" ({low:.3f} to {high:.3f})"
+    if scores.corrected.share is not None and np.isfinite(scores.corrected.share):
+        of = "of the variance that can be explained" if data else "of the target's variance, its noise included"
+        words += f": without noise the model explains {100 * scores.corrected.share:.0f} % {of}"
+    words += f"; fibre length alone explains {share(summary.baselines['minus_length'])}"
     if best != "minus_length":
-        sentence += (
-            f", and the best predictor without a model, {BASELINE_NAMES.get(best, best)}, {share(baselines[best])}"
-        )
-    return sentence + "."
+        words += f", and the best predictor without a model, {BASELINE_NAMES.get(best, best)}, "
+        words += share(summary.baselines[best])
+    return " ".join([words + ".", *_warnings(summary)])
+
+
+def _warnings(summary: Summary) -> list[str]:
+    """What must be said in the first lines: a level that is far off, and what held-out pairs are worth."""
+    scores, sentences = summary.fc_correlation, []
+    level = scores.level
+    if level.model is not None and level.target is not None and abs(level.target) > 1e-12:
+        ratio = level.model / level.target
+        if not 1 / LEVEL <= ratio <= LEVEL:
+            sentences.append(
+                f"The level is wrong: the model's mean FC is {level.model:.3g}, the target's {level.target:.3g} "
+                f"(r does not see that; concordance {level.concordance:.2f})."
+            )
+    held_out = scores.held_out
+    if held_out and held_out.r is not None:
+        words = f"On held-out pairs ({held_out.split}) the model's r is {held_out.r:.3f}"
+        leaks = [leak for leak in (held_out.leak, *held_out.leaks.values()) if leak is not None]
+        if held_out.leak is not None:
+            words += f", where the same fit to independent signals reaches {held_out.leak:.3f}"
+        elif leaks:
+            words += f", where predictors fitted to independent signals reach up to {max(leaks):.3f}"
+        sentences.append(f"{words}. These pairs share the noise of the recording that was fitted.")
+    return sentences
 
 
 #: What baselines are called in tables and figures.
@@ -196,263 +447,3 @@ BASELINE_NAMES = {
     "rank_two": "two loadings per region",
     "region_effects_and_geometry": "an effect per region, and geometry",
 }
-
-
-def _search(solution: Solution | None) -> dict[str, Any] | None:
-    if solution is None or solution.searched is None:
-        return None
-    searched = solution.searched
-    return {
-        "evaluations": searched.evaluations,
-        "seconds": searched.seconds,
-        "candidates": [
-            {
-                "loss": candidate.loss,
-                "fc_correlation": candidate.fc_correlation,
-                "parameters": {
-                    p.name: float(p.bounded(candidate.point[p.name]))
-                    for p in solution.problem.parameters.free
-                    if not p.per_region
-                },
-            }
-            for candidate in searched.candidates
-        ],
-        "winner": solution.raced.winner if solution.raced else 0,
-    }
-
-
-def _without_nan(value):
-    """JSON has no NaN: numbers that are not finite become None."""
-    if isinstance(value, dict):
-        return {key: _without_nan(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def to_dataset(
-    result: FitResult,
-    target: Target,
-    evaluation: Evaluation,
-    connectome: xr.Dataset,
-    fs: float,
-    *,
-    parameters: Parameters | None = None,
-    dropped: Sequence[str] = (),
-    searched: SearchResult | None = None,
-) -> xr.Dataset:
-    """Everything of a fit that figures are made of.
-
-    Parameters
-    ----------
-    result : FitResult
-    target : Target
-    evaluation : Evaluation
-    connectome : Dataset
-        Its labels name the regions.
-    fs : float
-        Rate of the traces in Hz.
-    parameters : Parameters, optional
-        Those that are per region get a map.
-    dropped : sequence of str
-        Regions of the data that the connectome does not have.
-    searched : SearchResult, optional
-
-    Returns
-    -------
-    Dataset
-        Target and fitted connectivity, traces of the fitted model, the history of the fit, profiles of the likelihood,
-        scores of surrogates, and fitted maps.
-    """
-    fresh, labels = evaluation.fresh, connectome["target"].values.tolist()
-    pair = ("region", "other")
-    data: dict[str, Any] = {
-        "target_fc": (pair, np.asarray(target.fc)),
-        "fitted_fc": (pair, np.asarray(fresh.fc), {"description": "mean over fresh noise seeds"}),
-        "traces": (("time", "region"), np.asarray(fresh.signals), {"description": "one fresh run"}),
-        "fresh_fc_correlation": (("seed",), fresh.fc_correlation),
-        "lengths": (pair, connectome.lengths.values, {"units": "mm"}),
-    }
-    if "centres" in connectome:
-        data["centres"] = (("region", "axis"), connectome.centres.values, {"units": "mm"})
-    for name, values in result.history.items():
-        values = values.astype(np.int8) if values.dtype == bool else values
-        data[f"history_{name}"] = (("step", "region") if values.ndim == 2 else ("step",), values)
-    coords: dict[str, Any] = {
-        "region": list(labels),
-        "other": list(labels),
-        "time": ("time", np.arange(len(fresh.signals)) / fs, {"units": "s"}),
-    }
-    for name, profile in evaluation.profiles.items():
-        coords[f"profile_{name}"] = (f"profile_{name}", profile.values, {"units": profile.unit})
-        data[f"deviance_{name}"] = ((f"profile_{name}",), profile.deviance)
-        data[f"profile_fc_correlation_{name}"] = ((f"profile_{name}",), profile.fc_correlation)
-    for kind, test in evaluation.surrogates.items():
-        data[f"surrogate_{kind}"] = (("surrogate",), test.surrogates)
-    for name, values in (searched.history if searched else {}).items():
-        data[f"search_{name}"] = (("generation", "candidate"), values)
-    for p in parameters.free if parameters else ():
-        if p.per_region:
-            data[f"fitted_{p.name}"] = ("region", np.asarray(result.fitted[p.name]), {"units": p.unit})
-    return xr.Dataset(
-        data,
-        coords=coords,
-        attrs={"dropped_regions": ", ".join(dropped), "status": result.status},
-    )
-
-
-def _show(value) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, list):
-        return f"{np.mean(value):.4g} ({np.min(value):.3g} to {np.max(value):.3g})"
-    return f"{value:.4g}"
-
-
-def _score(value) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def table(summary: Mapping[str, Any]) -> Group:
-    """The final tables for the terminal: parameters, and scores beside the baselines."""
-    fitted = Table(title="Parameters", title_justify="left")
-    head, *rows = parameter_rows(summary)
-    for column in head:
-        fitted.add_column(column)
-    for row in rows:
-        fitted.add_row(*row)
-    scores = Table(title="FC correlation with the target", title_justify="left")
-    scores.add_column("predictor")
-    scores.add_column("r", justify="right")
-    for section in score_rows(summary):
-        for name, value in section:
-            scores.add_row(name, value)
-        scores.add_section()
-    lines = [headline(summary)]
-    lines += [
-        f"{name}: not identifiable. {p['reason']}."
-        for name, p in summary["parameters"].items()
-        if p["identifiable"] is False
-    ]
-    if summary["search"]:
-        lines.append(
-            f"Search: {summary['search']['evaluations']} simulations in {summary['search']['seconds']:.0f} s; best "
-            f"loss {_score(summary['search']['candidates'][0]['loss'])}."
-        )
-    if summary["gradients"]:
-        lines.append(f"Gradients: {summary['gradients']['reason']}.")
-    lines += list(summary["notes"])
-    lines.append(
-        f"Status: {summary['status']} after {summary['steps']} steps, {summary['wall_seconds']:.0f} s in all, "
-        f"{summary['compile_seconds']:.0f} s of it compiling."
-    )
-    return Group(fitted, scores, *lines)
-
-
-def parameter_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    """Every free parameter as a row of text, the head first."""
-    rows = [["parameter", "initial", "fitted", "true", "unit", "95 % interval", "identifiable"]]
-    for name, p in summary["parameters"].items():
-        interval = f"{p['interval'][0]:.3g} to {p['interval'][1]:.3g}" if p["interval"] else "-"
-        answer = {True: "yes", False: "not identifiable", None: "not measured"}[p["identifiable"]]
-        unit = "" if p["unit"] == "1" else p["unit"]
-        rows.append([name, _show(p["initial"]), _show(p["fitted"]), _show(p["true"]), unit, interval, answer])
-    return rows
-
-
-def score_rows(summary: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
-    """Every score beside what it is worth, in sections, as text: for tables."""
-    fresh = summary["fc_correlation"]["fresh_seeds"]
-
-    def spread(value, sd):
-        return _score(value) + (f" ± {sd:.3f}" if sd is not None and value is not None else "")
-
-    def baselines(values, words=""):
-        return [(f"baseline{words}: {BASELINE_NAMES.get(name, name)}", _score(r)) for name, r in values.items()]
-
-    sections = [
-        [
-            (f"fitted model, {fresh['n']} fresh seeds of {fresh['seconds']:g} s", spread(fresh["mean"], fresh["sd"])),
-            ("fitted model, last training steps", _score(summary["fc_correlation"]["training"])),
-            ("drop from training to fresh seeds", _score(fresh["drop"])),
-            ("initial parameters, fresh seeds", _score(summary["fc_correlation"]["initial"])),
-        ]
-    ]
-    if summary["ceiling"]:
-        sections[0].append(("best possible: the recording's noise ceiling", _score(summary["ceiling"]["ceiling"])))
-    if summary["group_ceiling"]:
-        low, high = summary["group_ceiling"]
-        sections[0].append(("other subjects' mean with each; with each included", f"{low:.3f} to {high:.3f}"))
-    held_out = summary["fc_correlation"]["held_out"]
-    if held_out:
-        rows = [("held out: simulated, fresh seeds", spread(held_out["r"], held_out["sd"]))]
-        if held_out.get("response") is not None:
-            rows.insert(0, (f"held out ({held_out['split']}): linear response", _score(held_out["response"])))
-        sections.append(rows + baselines(held_out["baselines"], ", held out"))
-    for name, view in summary["fc_correlation"]["views"].items():
-        rows = [(f"{name}: fitted model, fresh seeds", spread(view["r"], view["sd"]))]
-        sections.append(rows + baselines(view.get("baselines", {}), f", {name}"))
-    nulls = [(f"same parameters, {name.replace('_', ' ')}", _score(r)) for name, r in summary["nulls"].items()]
-    for kind, test in summary["surrogates"].items():
-        lost = f", {test['without_score']} without a steady state" if test["without_score"] else ""
-        words = f"same parameters, {test['n']} {kind.replace('_', ' ')} connectomes (p = {test['p']:.2g}{lost})"
-        nulls.append((words, spread(test["mean"], test["sd"])))
-    return [section for section in (*sections, nulls, baselines(summary["baselines"])) if section]
-
-
-def read_result(folder: Path, parameters: Parameters) -> tuple[FitResult, dict[str, Any]]:
-    """A fit that was written before, and its summary.
-
-    Parameters
-    ----------
-    folder : Path
-        With ``summary.json`` and ``result.nc``.
-    parameters : Parameters
-        Of the problem that was fitted.
-
-    Returns
-    -------
-    FitResult
-    dict
-
-    Raises
-    ------
-    InputError
-        If a file is missing or damaged, or the fit had other parameters.
-    """
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        with xr.open_dataset(folder / "result.nc", engine="h5netcdf") as data:
-            history = {
-                str(name).removeprefix("history_"): data[name].values
-                for name in data
-                if str(name).startswith("history_")
-            }
-        rows = summary["parameters"]
-        values = {which: {name: np.asarray(p[which]) for name, p in rows.items()} for which in ("initial", "fitted")}
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} holds no finished fit: {Path(str(error.filename)).name} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the fit in {folder} cannot be read: {error}") from None
-    free = [p.name for p in parameters.free]
-    if set(free) != set(rows):
-        raise InputError(f"the fit in {folder} has the parameters {', '.join(rows)}, not {', '.join(free)}")
-    if "finite" in history:
-        history["finite"] = history["finite"].astype(bool)
-    point = parameters.point(values["fitted"])
-    fixed = {p.name: p.value for p in parameters.parameters if not p.free}
-    fitted, initial = (
-        {name: jax.numpy.asarray(v) for name, v in (fixed | values[w]).items()} for w in ("fitted", "initial")
-    )
-    result = FitResult(
-        summary["status"],
-        initial,
-        fitted,
-        point,
-        history,
-        summary["chosen"],
-        summary["bad_steps"],
-        summary["compile_seconds"],
-        summary["wall_seconds"],
-    )
-    return result, summary

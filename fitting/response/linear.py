@@ -20,9 +20,8 @@ from jax import lax
 from jaxtyping import Array, Complex, Float
 
 from fitting.errors import InputError
-from fitting.network.coupling import COUPLINGS
-from fitting.network.noise import NOISES
-from fitting.network.simulate import Network, NetworkState, _check_parameters, initial_state, resolve, simulate
+from fitting.network.network import Network
+from fitting.network.simulate import NetworkState, initial_state, simulate_noise
 from fitting.response.inverse import inverse
 
 #: Implicit Euler steps in ms that are tried towards the steady state; the last one is Newton's.
@@ -120,33 +119,30 @@ def linearize(
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from fitting.data import hcp_aal2
     >>> from fitting.network import Network
     >>> from fitting.response import linearize
-    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0), drive=0.6)
+    >>> network = Network(hcp_aal2(regions=3), parameters={"drive": 0.6})
     >>> linear = linearize(network, {"k": 0.5}, dt=0.25)
     >>> linear.steady.shape, bool(linear.residual < 1e-6)
     ((3, 2), True)
     """
     if not dt > 0:
         raise InputError(f"dt must be positive; got {dt} ms")
-    _check_parameters(network, parameters)
+    network.check_parameters(parameters)
     dtype = jnp.result_type(float)
-    parameters = {name: jnp.asarray(value, dtype) for name, value in parameters.items()}
-    weights, travel, by_region = resolve(network, parameters, dtype)
+    weights, travel, by_region = network.resolve(parameters, dtype)
     model, names = network.node, list(network.node.variables)
     coupled = names.index(model.coupled)
-    own_parameters = {name: value for name, value in by_region.items() if name in model.parameter_names}
     silence = jnp.zeros((model.ports, network.regions), dtype)
-    coupling, process = COUPLINGS[network.coupling], NOISES[network.noise]
 
     def step(x, current, noise):
         state = dict(zip(names, x.T, strict=True))
-        new = model.step(state, current, noise, own_parameters, dt)
+        new = network.move(state, current, noise, by_region, dt)
         return (jnp.stack([new[name] for name in names], axis=1) - x) / dt
 
     def current_of(delayed, own):
-        return coupling(delayed, own, by_region["row_sum"], by_region) + by_region["drive"]
+        return network.current(delayed, own, by_region)
 
     def change(x):
         own = x[:, coupled]
@@ -197,8 +193,8 @@ def linearize(
                 tries = x + (moves[:, None] * jnp.asarray(FRACTIONS, dtype)[:, None, None]).reshape(-1, *x.shape)
                 sizes = jax.vmap(size_of)(tries)
                 chosen = jnp.nanargmin(sizes)
-                found = sizes[chosen] < size
-                return jnp.where(found, tries[chosen], x), jnp.where(found, 0, WALK)
+                closer = sizes[chosen] < size
+                return jnp.where(closer, tries[chosen], x), jnp.where(closer, 0, WALK)
 
             # Where no try brings it closer to rest, a steady state has just vanished in a fold: walk on
             # through time, with ever longer steps, towards the one that is left.
@@ -230,7 +226,7 @@ def linearize(
     noise_entry = jnp.stack(by_noise, axis=-1) if by_noise else jnp.zeros((*steady.shape, 0), dtype)
     ones = jnp.ones_like(silence)
     by_past, by_normal = (
-        jax.jvp(lambda past, normal: process(past, normal, by_region, dt), (silence, silence), direction)[1]
+        jax.jvp(lambda past, normal: network.fluctuate(past, normal, by_region, dt), (silence, silence), direction)[1]
         for direction in ((ones, silence), (silence, ones))
     )
     noise_process = jnp.stack([*by_past, *by_normal], axis=-1).swapaxes(0, 1)
@@ -272,9 +268,10 @@ def steady_state(
     Examples
     --------
     >>> import numpy as np
+    >>> from fitting.data import hcp_aal2
     >>> from fitting.network import Network, simulate
     >>> from fitting.response import steady_state
-    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0), drive=0.6)
+    >>> network = Network(hcp_aal2(regions=3), parameters={"drive": 0.6})
     >>> rest = steady_state(network, {"k": 0.5}, dt=0.25)
     >>> rates = simulate(network, {"k": 0.5, "sigma": 0.0}, duration=100.0, dt=0.25, state=rest).rates
     >>> bool(np.ptp(rates) < 1e-5)
@@ -305,16 +302,16 @@ def departure(network: Network, parameters: Mapping[str, Any], *, dt: float, dur
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from fitting.data import hcp_aal2
     >>> from fitting.network import Network
     >>> from fitting.response import departure
-    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0), drive=0.6)
+    >>> network = Network(hcp_aal2(regions=3), parameters={"drive": 0.6})
     >>> departure(network, {"k": 0.5}, dt=0.25, duration=2000.0) < 1e-3
     True
     """
     parts, regions = max(1, round(duration / 1000.0)), network.regions
     noise = jnp.zeros((round(1000.0 / dt), network.node.ports, regions))
-    advance = jax.jit(lambda state: simulate(network, parameters, duration=1000.0, dt=dt, noise=noise, state=state))
+    advance = jax.jit(lambda state: simulate_noise(network, parameters, noise, dt=dt, state=state))
     state = initial_state(network, dt)
     for _ in range(parts):
         done = advance(state)

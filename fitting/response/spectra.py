@@ -26,7 +26,7 @@ from jaxtyping import Array, Complex, Float
 from fitting.errors import InputError
 from fitting.response.inverse import inverse
 from fitting.response.linear import Linear
-from fitting.signal import Observation, band_pass, low_pass
+from fitting.signal import Observation
 from fitting.signal.checks import check_band
 
 
@@ -50,9 +50,10 @@ def cross_spectra(
     Examples
     --------
     >>> import numpy as np
+    >>> from fitting.data import hcp_aal2
     >>> from fitting.network import Network
     >>> from fitting.response import cross_spectra, linearize
-    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0), drive=0.6)
+    >>> network = Network(hcp_aal2(regions=3), parameters={"drive": 0.6})
     >>> S = cross_spectra(linearize(network, {}, dt=0.25), np.array([10.0]))
     >>> S.shape, bool(S[0, 0, 0].real > 0)
     ((1, 3, 3), True)
@@ -102,8 +103,7 @@ def frequency_grid(observation: Observation, count: int = 17) -> Float[np.ndarra
 
 def band_response(observation: Observation, frequencies) -> Float[np.ndarray, " frequency"]:
     """What the observation's zero-phase band-pass leaves of a signal's power."""
-    sos = band_pass(observation.band, observation.fs, observation.order)
-    return np.abs(scipy.signal.sosfreqz(sos, frequencies, fs=observation.fs)[1]) ** 4
+    return observation.band_pass.gain(np.asarray(frequencies)) ** 2
 
 
 def _low_pass_pairs(observation: Observation, frequencies) -> Float[np.ndarray, "frequency frequency"]:
@@ -121,12 +121,10 @@ def _beat_response(observation: Observation, spacing: float, count: int) -> Floa
     """What the low-pass leaves of beats of 0 to ``count - 1`` spacings, averaged over a triangle around each."""
     if observation.low_pass is None:
         return np.ones(count)
-    sos = low_pass(observation.low_pass, observation.fs, observation.order)
     offset = np.linspace(-1, 1, 401)
     triangle = 1 - np.abs(offset)
     nearby = np.abs(np.arange(count)[:, None] + offset) * spacing
-    response = np.abs(scipy.signal.sosfreqz(sos, nearby.ravel(), fs=observation.fs)[1]) ** 4
-    return (response.reshape(nearby.shape) * triangle).sum(1) / triangle.sum()
+    return (observation.envelope_low_pass.gain(nearby) ** 2 * triangle).sum(1) / triangle.sum()
 
 
 def envelope_connectivity(

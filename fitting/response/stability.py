@@ -17,7 +17,7 @@ from fitting.response.inverse import inverse
 from fitting.response.linear import Linear
 
 #: Stands for a root that is not there (1/ms): so far to the left that no mode decays faster.
-FAR = -1e3
+FAR_LEFT = -1e3
 
 
 def _delayed(linear: Linear, root):
@@ -94,14 +94,14 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
         root, right, left = (jnp.where(found, x, y) for x, y in ((root, 0.0), (right, 1.0), (left, 1.0)))
         # At the root this subtracts zero, and carries the derivative by the network.
         root = root - (left @ difference(linear, root) @ right) / (left @ slope(fixed, root) @ right)
-        return jnp.where(found, root, FAR)
+        return jnp.where(found, root, FAR_LEFT)
 
     # One root at a time: XLA's batches of LAPACK calls, side by side, can wait for each other for ever.
     roots = lax.map(lambda x: refine(*x), (values[order], vectors.T[order]))
     # Two candidates may lead to one root: it counts once.
     same = jnp.abs(roots[:, None] - roots) < 1e-3 * jnp.abs(roots)
     again = (same & (jnp.arange(count) < jnp.arange(count)[:, None])).any(1)
-    return 1000 * jnp.where(eligible[order] & ~again, roots, FAR)
+    return 1000 * jnp.where(eligible[order] & ~again, roots, FAR_LEFT)
 
 
 def own_modes(linear: Linear) -> Complex[Array, " mode"]:
@@ -146,11 +146,11 @@ def unstable_roots(linear: Linear, right_of: float = 0.0) -> int:
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from fitting.data import hcp_aal2
     >>> from fitting.network import Network
     >>> from fitting.response import linearize, unstable_roots
-    >>> weights, lengths = np.ones((3, 3)), np.full((3, 3), 50.0)
-    >>> [unstable_roots(linearize(Network(weights, lengths, drive=d), {"k": 0.5}, dt=0.25)) for d in (0.6, 0.8)]
+    >>> networks = [Network(hcp_aal2(regions=3), parameters={"drive": drive}) for drive in (0.6, 0.8)]
+    >>> [unstable_roots(linearize(network, {"k": 0.5}, dt=0.25)) for network in networks]
     [0, 6]
     """
     dt, variables = linear.dt, linear.entry.shape[1]

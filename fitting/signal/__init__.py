@@ -17,8 +17,10 @@ from fitting.signal.filters import band_pass, low_pass, sosfiltfilt
 from fitting.signal.leakage import symmetric_orthogonalization
 from fitting.signal.observation import Observation
 from fitting.signal.spectral import hilbert, resample, welch
+from fitting.signal.zero_phase import FILTERS, fir_taps, zero_phase_band_pass, zero_phase_low_pass
 
 __all__ = [
+    "FILTERS",
     "Decimator",
     "Observation",
     "analytic_signal",
@@ -27,6 +29,7 @@ __all__ = [
     "fc_correlation",
     "fc_dynamics",
     "fc_matrix",
+    "fir_taps",
     "hilbert",
     "low_pass",
     "modulus",
@@ -37,5 +40,7 @@ __all__ = [
     "symmetric_orthogonalization",
     "upper_pairs",
     "welch",
+    "zero_phase_band_pass",
+    "zero_phase_low_pass",
     "zscore",
 ]

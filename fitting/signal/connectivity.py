@@ -12,11 +12,11 @@ from jaxtyping import Array, Bool, Complex, Float, Int
 
 from fitting.errors import InputError
 from fitting.signal.checks import check_band, check_cutoff, check_orthogonalization, check_rate, check_signals
-from fitting.signal.filters import band_pass, sosfiltfilt
 from fitting.signal.filters import low_pass as design_low_pass
 from fitting.signal.leakage import symmetric_orthogonalization
 from fitting.signal.smoothed import orthogonal_envelope, pair_products, smoothed_products
 from fitting.signal.spectral import hilbert, resample
+from fitting.signal.zero_phase import zero_phase_band_pass, zero_phase_low_pass
 
 #: Bytes that the intermediate of one group of regions may take in :func:`envelope_fc`.
 GROUP_BYTES = 10e6
@@ -89,9 +89,13 @@ def zscore(x: Float[Array, "time region"]) -> Float[Array, "time region"]:
 
 
 def analytic_signal(
-    x: Float[Array, "time region"], fs: float, band: tuple[float, float], order: int = 3
+    x: Float[Array, "time region"],
+    fs: float,
+    band: tuple[float, float],
+    order: int = 3,
+    filter: str = "butterworth",
 ) -> Complex[Array, "time region"]:
-    """Analytic signal of ``x`` in a band: zero-phase Butterworth filter along time, then Hilbert transform.
+    """Analytic signal of ``x`` in a band: zero-phase filter along time, then Hilbert transform.
 
     Parameters
     ----------
@@ -102,6 +106,8 @@ def analytic_signal(
         Pass band in Hz.
     order : int
         Butterworth order.
+    filter : str
+        ``"butterworth"`` or ``"fir"``, see :mod:`fitting.signal.zero_phase`.
 
     Returns
     -------
@@ -117,7 +123,7 @@ def analytic_signal(
     3.0
     """
     check_signals(x)
-    return hilbert(sosfiltfilt(band_pass(band, fs, order), x, axis=0), axis=0)
+    return hilbert(zero_phase_band_pass(filter, band, fs, order)(x, axis=0), axis=0)
 
 
 class _Smoothing(NamedTuple):
@@ -133,8 +139,8 @@ class _Smoothing(NamedTuple):
 
     @property
     def only_filters(self) -> bool:
-        """Whether envelopes are low-pass filtered and trimmed, nothing else."""
-        return self.low_pass is not None and not self.log and self.samples is None
+        """Whether envelopes go through a recursive low-pass and are trimmed, nothing else."""
+        return self.low_pass is not None and self.kind != "fir" and not self.log and self.samples is None
 
     @property
     def sos(self) -> np.ndarray:
@@ -151,7 +157,7 @@ class _Smoothing(NamedTuple):
             loud = square > floor
             envelope = jnp.where(loud, jnp.log(jnp.where(loud, square, 1.0)), jnp.log(floor))
         if self.low_pass is not None:
-            envelope = sosfiltfilt(self.sos, envelope, axis=-1)
+            envelope = zero_phase_low_pass(self.kind, self.low_pass, self.fs, self.order)(envelope, axis=-1)
         if self.samples is not None:
             envelope = resample(envelope, self.samples, axis=-1)
         return envelope[..., self.trim : envelope.shape[-1] - self.trim]
@@ -227,6 +233,7 @@ def envelope_fc(
     standardize: bool = False,
     trim: float = 0.0,
     envelope_fs: float | None = None,
+    filter: str = "butterworth",
     low_pass_kind: str = "butterworth",
 ) -> Float[Array, "region region"]:
     """Amplitude-envelope connectivity of band-limited signals, orthogonalised pairwise against leakage.
@@ -259,8 +266,11 @@ def envelope_fc(
         Seconds cut from both ends of the envelopes, where filters start and end.
     envelope_fs : float, optional
         Resample envelopes to this rate in Hz before correlating them.
+    filter : str
+        ``"butterworth"``, or ``"fir"`` for MNE's finite impulse responses (:func:`fitting.signal.fir_taps`), of which a
+        low-pass on envelopes is far slower here.
     low_pass_kind : str
-        ``"butterworth"`` or ``"bessel"``.
+        ``"butterworth"`` or ``"bessel"``, of recursive filters.
 
     Returns
     -------
@@ -304,10 +314,10 @@ def envelope_fc(
     left = (resampled or samples) - 2 * cut
     if trim < 0 or left < 2:
         raise InputError(f"trimming {trim:g} s from both ends of {samples / fs:g} s leaves {max(left, 0)} samples")
-    smooth = _Smoothing(fs, low_pass, order, low_pass_kind, log, resampled, cut)
+    smooth = _Smoothing(fs, low_pass, order, "fir" if filter == "fir" else low_pass_kind, log, resampled, cut)
     if standardize:
         x = zscore(x)
-    z = analytic_signal(x, fs, band, order)
+    z = analytic_signal(x, fs, band, order, filter)
     if orthogonalize == "symmetric":
         z = hilbert(symmetric_orthogonalization(z.real), axis=0)
     if orthogonalize in (True, "pairwise"):

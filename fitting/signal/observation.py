@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+import numpy as np
+import scipy.signal
 from jaxtyping import Array, Float
 
 from fitting.errors import InputError
 from fitting.signal.checks import check_band, check_cutoff, check_orthogonalization, check_rate, check_signals
 from fitting.signal.connectivity import envelope_fc
-from fitting.signal.spectral import resample
+from fitting.signal.spectral import resample, welch
+from fitting.signal.zero_phase import FILTERS, ZeroPhase, zero_phase_band_pass, zero_phase_low_pass
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,9 @@ class Observation:
         Rate in Hz to which signals are resampled first.
     band : (float, float)
         Pass band in Hz.
+    filter : str
+        ``"butterworth"``, or ``"fir"`` for the finite impulse responses of MNE, whose transition bands are wide: its
+        low-pass at 0.2 Hz is -6 dB at 1.2 Hz (:func:`fitting.signal.fir_taps`).
     order : int
         Butterworth order of the band-pass and low-pass filters.
     low_pass : float, optional
@@ -40,6 +46,10 @@ class Observation:
         See :func:`fitting.signal.envelope_fc`.
     envelope_fs : float, optional
         Rate in Hz to which envelopes are resampled.
+    spectrum_band : (float, float)
+        Frequencies in Hz at which power spectra are looked at.
+    spectrum_window : float
+        Welch window in seconds.
 
     Raises
     ------
@@ -55,6 +65,7 @@ class Observation:
 
     fs: float = 100.0
     band: tuple[float, float] = (8.0, 12.0)
+    filter: str = "butterworth"
     order: int = 3
     low_pass: float | None = None
     orthogonalize: bool | str = True
@@ -65,12 +76,16 @@ class Observation:
     absolute: bool = False
     standardize: bool = False
     envelope_fs: float | None = None
+    spectrum_band: tuple[float, float] = (2.0, 40.0)
+    spectrum_window: float = 2.0
 
     def __post_init__(self):
         check_rate(self.fs)
         object.__setattr__(self, "band", check_band(self.band, self.fs))
         if self.low_pass is not None:
             check_cutoff(self.low_pass, self.fs)
+        if self.filter not in FILTERS:
+            raise InputError(f"unknown filter {self.filter!r}; choose from {', '.join(FILTERS)}")
         check_orthogonalization(self.orthogonalize)
         if self.orthogonalize == "symmetric" and self.orthogonalize_simulation is None:
             raise InputError(
@@ -80,6 +95,12 @@ class Observation:
         for name in ("transient", "trim"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} must not be negative; got {getattr(self, name)} s")
+        low, high = self.spectrum_band
+        if not 0 <= low < high:
+            raise InputError(f"spectrum_band {self.spectrum_band} Hz is empty")
+        if not self.spectrum_window > 0:
+            raise InputError(f"spectrum_window must be positive; got {self.spectrum_window:g} s")
+        object.__setattr__(self, "spectrum_band", (float(low), float(high)))
 
     @property
     def shortest(self) -> float:
@@ -134,9 +155,50 @@ class Observation:
         return self._fc(x, self.orthogonalizes_simulation)
 
     @property
+    def frequencies(self) -> Float[np.ndarray, " frequency"]:
+        """Frequencies in Hz of :meth:`spectrum`."""
+        low, high = self.spectrum_band
+        every = np.fft.rfftfreq(round(self.spectrum_window * self.fs), 1 / self.fs)
+        return every[(every >= low) & (every <= high)]
+
+    def spectrum(self, x: Float[Array, "time region"]) -> Float[Array, "frequency region"]:
+        """Power spectral density of signals that are already at this observation's rate."""
+        frequencies, density = welch(x, self.fs, self.spectrum_window)
+        low, high = self.spectrum_band
+        inside = np.flatnonzero((frequencies >= low) & (frequencies <= high))
+        if len(inside) == 0:
+            raise InputError(f"no frequency of a {self.spectrum_window:g} s window lies in {low:g} to {high:g} Hz")
+        return density[inside]
+
+    def effective_samples(self, seconds: float) -> float:
+        r"""Independent samples of an envelope in so many seconds: :math:`T (\int P)^2 / \int P^2`, Bartlett's formula.
+
+        P is the power spectrum of the envelope's fluctuations: what the low-pass lets through or, without one, the
+        band's own beats, which are the band's power convolved with itself.
+        """
+        frequencies = np.linspace(0, self.fs / 2, 20_001)
+        if self.low_pass is None:
+            band = self.band_pass.gain(frequencies) ** 2
+            power = scipy.signal.fftconvolve(band, band[::-1])[len(band) - 1 :]
+        else:
+            power = self.envelope_low_pass.gain(frequencies) ** 2
+        width = 2 * power.sum() ** 2 / (power**2).sum() * (frequencies[1] - frequencies[0])
+        return float(width * seconds)
+
+    @property
     def orthogonalizes_simulation(self) -> bool | str:
         """What is done to simulations: their own choice, or the recording's."""
         return self.orthogonalize if self.orthogonalize_simulation is None else self.orthogonalize_simulation
+
+    @property
+    def band_pass(self) -> ZeroPhase:
+        """The filter of signals."""
+        return zero_phase_band_pass(self.filter, self.band, self.fs, self.order)
+
+    @property
+    def envelope_low_pass(self) -> ZeroPhase:
+        """The filter of envelopes, where there is one."""
+        return zero_phase_low_pass(self.filter, self.low_pass or self.fs / 4, self.fs, self.order)
 
     def _fc(self, x, orthogonalize: bool | str):
         return envelope_fc(
@@ -151,6 +213,7 @@ class Observation:
             standardize=self.standardize,
             trim=self.trim,
             envelope_fs=self.envelope_fs,
+            filter=self.filter,
         )
 
     def settled(self, x: Float[Array, "time region"], fs: float) -> Float[Array, "samples region"]:
@@ -165,7 +228,8 @@ class Observation:
 
     def __str__(self):
         low, high = self.band
-        parts = [f"{self.fs:g} Hz", f"band {low:g}-{high:g} Hz (Butterworth {self.order}, zero phase)"]
+        kind = f"Butterworth {self.order}, zero phase" if self.filter == "butterworth" else "FIR as MNE's"
+        parts = [f"{self.fs:g} Hz", f"band {low:g}-{high:g} Hz ({kind})"]
         how = {True: "orthogonalised", "pairwise": "orthogonalised", "symmetric": "orthogonalised symmetrically"}
         ours, theirs = how.get(self.orthogonalize, "not"), how.get(self.orthogonalizes_simulation, "not")
         if ours == theirs:

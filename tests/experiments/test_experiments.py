@@ -48,13 +48,19 @@ def test_debug_run_writes_everything(debug_run):
     assert set(summary["parameters"]) == {"k", "signal_speed", "sigma"}
     assert set(summary["parameters"]["k"]) >= {"initial", "fitted", "unit", "true", "interval", "identifiable"}
     assert summary["parameters"]["k"]["true"] == 3.0
-    assert set(summary["fc_correlation"]) == {"initial", "training", "held_out", "fresh_seeds", "views"}
-    assert set(summary["nulls"]) == {"zero_delays", "one_delay"}
+    scores = summary["fc_correlation"]
+    assert {"initial", "training", "held_out", "fresh_seeds", "views"} <= set(scores)
+    assert set(scores["mean_fc"]) == {"r", "interval"}
+    assert set(scores["corrected"]) == {"r", "share"}
+    assert set(scores["reliability"]) == {"model", "data"}
+    assert {"slope", "model", "target"} <= set(scores["level"])
+    assert set(summary["nulls"]) == {"as_fitted", "zero_delays", "one_delay"}
     assert {kind: test["n"] for kind, test in summary["surrogates"].items()} == {
         "rewired": 3,
         "distance_preserving": 3,
     }
-    assert 0 < summary["ceiling"]["ceiling"] < 1
+    assert 0 < scores["reliability"]["data"] < 1
+    assert all(test["p"] is None for test in summary["surrogates"].values())  # nothing was fitted again
     assert summary["fc_correlation"]["fresh_seeds"]["n"] == 2
     assert set(summary["baselines"]) >= {"structural_weights", "log_structural_weights", "minus_length"}
     assert {"wall_seconds", "compile_seconds", "versions", "seed"} <= set(summary)
@@ -129,7 +135,10 @@ def test_a_sweep_survives_a_job_that_fails(tmp_path):
     )
     done = run("simulate.py", "--multirun", "experiment=debug", *jobs)
     assert done.returncode == 0, done.stderr
-    assert "Lower simulation.dt" in json.loads((tmp_path / "1" / "summary.json").read_text())["note"]
+    assert (
+        "simulation: steps of 500 ms hold nothing above 1 Hz"
+        in json.loads((tmp_path / "1" / "summary.json").read_text())["note"]
+    )
     assert "scored -1" in done.stderr
     assert (tmp_path / "0" / "simulation.nc").is_file()
     assert json.loads((tmp_path / "0" / "summary.json").read_text())["fc_correlation"]["fresh_seeds"]["n"] == 2
@@ -154,7 +163,7 @@ def test_jobs_of_submitit_on_this_machine(tmp_path):
 
 @pytest.mark.parametrize(
     ("when", "how", "environment"),
-    [("searching.npz", ["resume=true"], {}), ("steps", [], {"SLURM_RESTART_COUNT": "1"})],
+    [("search.npz", ["resume=true"], {}), ("descent.npz", [], {"SLURM_RESTART_COUNT": "1"})],
     ids=["in the search", "in the descent, put back by SLURM"],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(when, how, environment, debug_run, tmp_path):
@@ -209,26 +218,26 @@ def bad(tmp_path):
     yield ["observation.band=[12,8]"], "is empty"
     yield ["parameters.signal_speed.value=3 s"], "not in units of m/s"
     yield ["parameters.k.value=100"], "must lie inside its bounds"
-    yield ["simulation.duration=1 s"], "Raise simulation.duration"
+    yield ["simulation.duration=1 s"], "simulation: a simulation of 1 s leaves"
     yield ["network.node=wilson"], "choose from"
     yield ["precision=16"], "32 or 64"
     yield ["device=gpu"], "JAX sees none"
     yield ["fit.clip=-1"], "must be at least 1, clip"
-    yield ["search.population=1"], "population must be at least 4"
-    yield ["evaluation.surrogates=-1"], "must not be negative"
+    yield ["search.population=1"], "search: search population must be at least 4"
+    yield ["evaluation.surrogates=-1"], "evaluation: surrogates must not be negative"
     yield ["simulation.adjoint=backward"], "choose from block"
-    yield ["simulation.dt=50 ms"], "Lower simulation.dt"
+    yield ["simulation.dt=50 ms"], "simulation: steps of 50 ms"
     yield ["network.delays=none"], "choose from measured, mean, zero"
-    yield ["network.speed_bounds=[3]"], "two speeds"
+    yield ["solver.stages=[serach]"], "there is no stage 'serach'; choose from search, gradients"
     yield ["solver=response", "response.damping=8 Hz s"], "cannot read"
-    yield ["solver=response", "response.seconds=-1"], "seconds must be positive"
+    yield ["solver=response", "response.seconds=-1"], "response.seconds must be positive"
     yield ["resume=true", f"hydra.run.dir={tmp_path}/none"], "nothing to resume"
 
 
 def test_bad_command_lines_get_a_sentence_and_no_traceback(tmp_path):
     """Composed in this process where that is enough; the last, and the exit code, through the script."""
-    import build
-    import command as commands
+    import scripting.command as commands
+    from scripting import build
 
     from fitting import InputError
 
@@ -266,7 +275,7 @@ def choices():
         for option in sorted(folder.glob("*.yaml")):
             overrides = [f"{folder.name}={option.stem}"]
             if folder.name == "network" and (CONF / "parameters" / option.name).exists():
-                overrides += [f"parameters={option.stem}", "data.network={drive: 0.74}"]
+                overrides += [f"parameters={option.stem}", "data.network={parameters: {drive: 0.74}}"]
             if folder.name != "parameters" or not (CONF / "network" / option.name).exists():
                 yield overrides
 
@@ -291,11 +300,11 @@ SMALL = (
 
 @pytest.mark.parametrize("overrides", list(choices()), ids=" ".join)
 def test_every_config_composes_and_takes_three_steps(overrides, small_data, monkeypatch):
-    import build
     import jax
+    from scripting import build
 
     from fitting.data import read_recordings
-    from fitting.optimize import fit
+    from fitting.optimize import Fit
 
     (recording,) = read_recordings(small_data / "recording.npz")
     monkeypatch.setattr(build, "kaggle_recording", lambda: recording)
@@ -308,12 +317,12 @@ def test_every_config_composes_and_takes_three_steps(overrides, small_data, monk
         config.data.duration = "12 s"
     try:
         made = build.setup(config)
-        solved = made.response or made.problem
-        result = fit(solved, build.optimizer_of(config), build.settings_of(config), key=jax.random.key(0))
+        (descent,) = [stage for stage in made.stages if stage.name == "descent"]
+        fit = descent.run(Fit.begin(made.problem), jax.random.key(0))
     finally:
         jax.config.update("jax_enable_x64", True)
-    assert len(result.history["loss"]) == 3
-    assert np.isfinite(result.history["loss"]).all(), result.history["loss"]
+    assert len(fit.history["loss"]) == 3
+    assert np.isfinite(fit.history["loss"]).all(), fit.history["loss"]
 
 
 def test_the_exact_command_of_an_experiment_is_in_it():
@@ -323,9 +332,9 @@ def test_the_exact_command_of_an_experiment_is_in_it():
 
 def test_misspelt_and_mistyped_settings_are_refused(tmp_path):
     """Before the library is asked; through the function that prints what Hydra raises."""
-    import command
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from scripting import command
 
     for override, words in (
         ("fit.stesp=3", "there is no setting 'fit.stesp'; did you mean fit.steps?"),
@@ -381,11 +390,24 @@ def test_benchmark_prints_json_lines():
     assert run("benchmark.py", "case=nothing").returncode == 2
 
 
-def test_readmes_example_runs(capsys, float32):
-    """The Python block of README, as it stands."""
-    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
-    assert capsys.readouterr().out.startswith("(Array(")
+def test_readmes_library_sections_run_as_printed(small_data, tmp_path):
+    """Both Python blocks, one after the other, on files of four regions; and they are as short as they promise."""
+    first, second = (part.split("```")[0] for part in (ROOT / "README.md").read_text().split("```python\n")[1:3])
+    lines = [[line for line in block.splitlines() if line.strip()] for block in (first, second)]
+    assert len(lines[0]) <= 15
+    assert len(lines[1]) <= 12
+    assert sum(line.startswith(("import", "from")) for line in lines[0]) <= 3
+    connectome = embedded(regions=4)
+    names = connectome["target"].values.tolist()
+    np.savez(tmp_path / "connectome.npz", labels=names, **{n: connectome[n].values for n in ("weights", "lengths")})
+    fc = np.load(small_data / "fc.npz")["fc"]
+    rows = "".join(f"{name},{','.join(map(str, row))}\n" for name, row in zip(names, fc, strict=True))
+    (tmp_path / "fc.csv").write_text(f"region,{','.join(names)}\n{rows}")
+    code = f"{first}\n{second}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "r of the mean FC over 10 seeds" in done.stdout
+    assert done.stdout.count("signal_speed") == 2
 
 
 def test_a_fit_by_linear_response(tmp_path):
@@ -397,7 +419,8 @@ def test_a_fit_by_linear_response(tmp_path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     held_out = summary["fc_correlation"]["held_out"]
     assert held_out["split"].startswith("30 %")
-    assert {"r", "response", "baselines"} <= set(held_out)
+    assert {"r", "own", "leak", "baselines"} <= set(held_out)
+    assert set(held_out["leaks"]) == set(held_out["baselines"])
     assert {"region_effects", "rank_two", "region_effects_and_geometry"} <= set(held_out["baselines"])
     assert any("inear response" in note for note in summary["notes"])
     again = run("fit.py", "experiment=debug", "solver=response", f"hydra.run.dir={tmp_path}")
@@ -440,10 +463,13 @@ def watched(name, value):
 os.environ.setdefault = watched
 import {script}
 assert "XLA_FLAGS" in os.environ and xla_bridge._backends
-import environment, jax
-assert jax.device_count() == environment.cores(), jax.devices()
+import jax
+from fitting.environment import cores
+assert jax.device_count() == cores(), jax.devices()
 """
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    }
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT / "experiments", env=environment, capture_output=True, text=True
     )

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import network_of
 
-from fitting.network import NODES, Network, simulate
+from fitting.network import NODES, Adjoint, simulate
 
 DT = 0.25
 
@@ -37,7 +38,7 @@ def values_of(directed, rng):
 @pytest.mark.parametrize("horizon", [None, 13.0])
 def test_block_adjoint_is_forward_and_reverse_mode(bounds, horizon, directed, rng):
     """103 ms: not a whole number of blocks. With a horizon, forward mode has no cut, so only reverse is compared."""
-    network = Network(*directed, speed_bounds=bounds)
+    network = network_of(*directed, speed_bounds=bounds)
     values = values_of(directed, rng)
 
     def loss(values, adjoint):
@@ -49,8 +50,7 @@ def test_block_adjoint_is_forward_and_reverse_mode(bounds, horizon, directed, rn
                 dt=DT,
                 key=jax.random.key(1),
                 record=("rI",),
-                adjoint=adjoint,
-                horizon=horizon,
+                adjoint=Adjoint(adjoint, horizon),
             )
         )
 
@@ -67,7 +67,7 @@ def test_block_adjoint_is_forward_and_reverse_mode(bounds, horizon, directed, rn
 
 
 def test_equal_central_differences(directed, rng):
-    network = Network(*directed, speed_bounds=(1.0, 8.0))
+    network = network_of(*directed, speed_bounds=(1.0, 8.0))
     values = values_of(directed, rng)
     loss = jax.jit(lambda v: everything(simulate(network, v, duration=50.0, dt=DT, key=jax.random.key(1))))
     gradient = jax.grad(loss)(values)
@@ -86,7 +86,7 @@ def test_speed_where_a_delay_is_a_whole_number_of_steps():
     """Two regions, a delay of exactly 40 steps: interpolation has a kink there, and the gradient is that of
     longer delays (slower speed), to one side."""
     weights, lengths = np.array([[0.0, 1.0], [1.0, 0.0]]), np.full((2, 2), 30.0)
-    network = Network(weights, lengths, speed_bounds=(1.0, 8.0), drive=0.6)
+    network = network_of(weights, lengths, speed_bounds=(1.0, 8.0), drive=0.6)
     loss = jax.jit(
         lambda s: (
             simulate(network, {"signal_speed": s, "k": 2.0, "sigma": 0.3}, duration=60.0, dt=DT, key=jax.random.key(4))
@@ -104,18 +104,18 @@ def test_speed_where_a_delay_is_a_whole_number_of_steps():
 
 
 def test_nearest_delays_have_no_gradient_for_speed(directed):
-    network = Network(*directed, interpolation="nearest", drive=0.6)
+    network = network_of(*directed, interpolation="nearest", drive=0.6)
     loss = lambda s: simulate(network, {"signal_speed": s}, duration=20.0, dt=DT, key=jax.random.key(0)).rates.sum()  # noqa: E731
     assert float(jax.grad(loss)(3.0)) == 0.0
 
 
 @pytest.mark.parametrize("preset", NODES)
 def test_every_node_has_exact_gradients(preset, directed):
-    network = Network(*directed, node=preset)
+    network = network_of(*directed, node=preset)
     values = {"k": jnp.asarray(0.1), "signal_speed": jnp.asarray(3.0), "sigma": jnp.asarray(0.05)}
 
     def loss(values, adjoint):
-        run = simulate(network, values, duration=20.0, dt=0.1, key=jax.random.key(1), adjoint=adjoint)
+        run = simulate(network, values, duration=20.0, dt=0.1, key=jax.random.key(1), adjoint=Adjoint(adjoint))
         return jnp.sum(run.rates**2)
 
     block = jax.jit(jax.grad(lambda v: loss(v, "block")))(values)
@@ -125,7 +125,7 @@ def test_every_node_has_exact_gradients(preset, directed):
 
 
 def test_batched_gradients_are_single_ones(directed):
-    network = Network(*directed, drive=0.6)
+    network = network_of(*directed, drive=0.6)
     loss = lambda k, s: jnp.sum(  # noqa: E731
         simulate(network, {"k": k, "signal_speed": s, "sigma": 0.2}, duration=30.0, dt=DT, key=jax.random.key(1)).rates
         ** 2
@@ -138,7 +138,7 @@ def test_batched_gradients_are_single_ones(directed):
 
 
 def test_sigma_zero_and_silence_have_finite_gradients(directed):
-    network = Network(*directed)
+    network = network_of(*directed)
     gradient = jax.grad(
         lambda s: jnp.sum(simulate(network, {"sigma": s}, duration=20.0, dt=DT, key=jax.random.key(1)).rates ** 2)
     )(0.0)
@@ -147,7 +147,7 @@ def test_sigma_zero_and_silence_have_finite_gradients(directed):
 
 def test_memory_of_the_adjoint_is_a_few_numbers_per_region_and_step(directed):
     """Doubling the length may add at most 8 numbers per region and step, in the whole compiled program."""
-    network = Network(*directed, drive=0.6)
+    network = network_of(*directed, drive=0.6)
 
     def temporary(duration):
         def loss(k):

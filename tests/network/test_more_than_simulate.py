@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import network_of
 
 from fitting import InputError
-from fitting.network import Network, estimate, simulate, simulate_decimated
+from fitting.network import DelayBounds, Network, decimate, simulate, simulate_decimated
+from fitting.predict import measured_cost
 from fitting.signal import Decimator
 
 
@@ -19,7 +21,7 @@ def subjects(rng):
 
 def test_all_subjects_at_once_are_each_alone(subjects):
     weights, lengths = subjects
-    network = Network.of_subjects(weights, lengths, drive=0.6, speed_bounds=(1.0, 8.0))
+    network = network_of(weights[0], lengths[0], drive=0.6, speed_bounds=(1.0, 8.0)).for_connectomes(weights, lengths)
     values = {"k": 0.5, "signal_speed": 3.0}
 
     def together(w, length):
@@ -29,14 +31,14 @@ def test_all_subjects_at_once_are_each_alone(subjects):
 
     batch = jax.jit(jax.vmap(together))(jnp.asarray(weights), jnp.asarray(lengths))
     for w, length, rates in zip(weights, lengths, batch, strict=True):
-        alone = Network(w, length, drive=0.6, speed_bounds=(1.0, 8.0))
+        alone = network_of(w, length, drive=0.6, speed_bounds=(1.0, 8.0))
         expected = simulate(alone, values, duration=60.0, dt=0.25, key=jax.random.key(1)).rates
         np.testing.assert_allclose(rates, expected, atol=1e-12)
 
 
 def test_lengths_outside_the_plan_never_give_a_wrong_number(subjects):
     weights, lengths = subjects
-    network = Network(weights[1], lengths[1], drive=0.6)
+    network = network_of(weights[1], lengths[1], drive=0.6)
     with pytest.raises(InputError, match="length of connection"):
         simulate(network, {"lengths": jnp.asarray(lengths[2])}, duration=10.0, dt=0.5)
     run = jax.jit(lambda length: simulate(network, {"lengths": length}, duration=10.0, dt=0.5).rates)
@@ -53,17 +55,17 @@ def test_lengths_outside_the_plan_never_give_a_wrong_number(subjects):
 )
 def test_bad_length_bounds(settings, words, unchecked):
     with pytest.raises(InputError, match=words):
-        Network(np.ones((2, 2)), np.full((2, 2), 50.0), **settings)
+        network_of(np.ones((2, 2)), np.full((2, 2), 50.0), **settings)
 
 
 def test_bad_subjects(unchecked):
     with pytest.raises(InputError, match="subject, target, source"):
-        Network.of_subjects(np.ones((2, 2)), np.ones((2, 2)))
+        network_of(np.ones((2, 2)), np.ones((2, 2))).for_connectomes(np.ones((2, 2)), np.ones((2, 2)))
 
 
 @pytest.mark.parametrize("piece", [250.0, 370.0, 5000.0])
 def test_decimating_on_the_fly_is_decimating_the_whole(piece, directed):
-    network = Network(*directed, drive=0.6, speed_bounds=(1.0, 8.0))
+    network = network_of(*directed, drive=0.6, speed_bounds=(1.0, 8.0))
     settings = {"duration": 2000.0, "dt": 0.5, "key": jax.random.key(2)}
     decimator = Decimator(20)
 
@@ -84,7 +86,7 @@ def test_decimating_on_the_fly_is_decimating_the_whole(piece, directed):
 
 
 def test_memory_of_a_decimated_gradient_hardly_grows_with_time(directed):
-    network = Network(*directed, drive=0.6)
+    network = network_of(*directed, drive=0.6)
 
     def memory(duration):
         def loss(k):
@@ -106,11 +108,11 @@ def test_memory_of_a_decimated_gradient_hardly_grows_with_time(directed):
 )
 def test_decimation_that_does_not_fit(settings, words, directed):
     with pytest.raises(InputError, match=words):
-        simulate_decimated(Network(*directed), {}, **settings)
+        simulate_decimated(network_of(*directed), {}, **settings)
 
 
 def test_estimate_grows_with_steps_and_candidates(directed):
-    network = Network(*directed, drive=0.6)
+    network = network_of(*directed, drive=0.6)
     one = estimate(network, duration=20_000.0, dt=0.5)
     two = estimate(network, duration=40_000.0, dt=0.5)
     assert (one.steps, two.steps) == (40_000, 80_000)

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import network_of
 
 from fitting import devices
-from fitting.network import Network, delays, simulate
+from fitting.network import Adjoint, delays, simulate
 
 DT = 0.25
 
@@ -29,7 +30,7 @@ def short(monkeypatch):
 def test_gives_the_numbers_of_one_for_a_cpu(monkeypatch, bounds, blocks, horizon, directed):
     """Values to 1e-12, gradients for every kind of parameter to 1e-10, 103 ms: not a whole number of blocks."""
     weights, lengths = directed
-    network = Network(weights, lengths, speed_bounds=bounds, drive=0.6)
+    network = network_of(weights, lengths, speed_bounds=bounds, drive=0.6)
     plan = network.delays(DT, gpu=True)
     assert [level.block for level in plan.levels] == blocks
     assert max(level.incoming.real.shape[1] for level in plan.levels) > delays.SERIAL
@@ -43,7 +44,8 @@ def test_gives_the_numbers_of_one_for_a_cpu(monkeypatch, bounds, blocks, horizon
     }
 
     def loss(values):
-        run = simulate(network, values, duration=103.0, dt=DT, key=jax.random.key(1), record=("rI",), horizon=horizon)
+        adjoint = Adjoint("block", horizon)
+        run = simulate(network, values, duration=103.0, dt=DT, key=jax.random.key(1), record=("rI",), adjoint=adjoint)
         return jnp.sum(jnp.sin(20 * run.rates) ** 2) + jnp.sum(run.recorded["rI"] ** 2), run
 
     found = []
@@ -63,10 +65,10 @@ def test_gives_the_numbers_of_one_for_a_cpu(monkeypatch, bounds, blocks, horizon
 
 def test_forward_mode_gives_the_same_derivatives(monkeypatch, directed):
     monkeypatch.setattr(devices, "on_gpu", lambda: True)
-    network = Network(*directed, speed_bounds=(1.0, 8.0), drive=0.6)
+    network = network_of(*directed, speed_bounds=(1.0, 8.0), drive=0.6)
 
     def loss(values, adjoint):
-        run = simulate(network, values, duration=50.0, dt=DT, key=jax.random.key(1), adjoint=adjoint)
+        run = simulate(network, values, duration=50.0, dt=DT, key=jax.random.key(1), adjoint=Adjoint(adjoint))
         return jnp.sum(jnp.sin(20 * run.rates) ** 2)
 
     values = {"k": jnp.asarray(0.9), "signal_speed": jnp.asarray(2.3), "sigma": jnp.asarray(0.2)}

@@ -6,10 +6,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracle import simulate as oracle
+from problems import connectome_of, network_of
 
 from fitting import InputError
-from fitting.brain import brainmass, brainstate
-from fitting.network import NODES, Network, Node, initial_state, simulate, simulated_recording
+from fitting.network import (
+    NODES,
+    Adjoint,
+    DelayBounds,
+    Network,
+    Node,
+    initial_state,
+    simulate,
+    simulate_noise,
+    simulated_recording,
+)
+from fitting.packages import brainmass, brainstate
 
 ALPHA = NODES["wilson_cowan_alpha"]().parameters
 DT = 0.25
@@ -33,8 +44,8 @@ def test_is_the_numpy_oracle(interpolation, speed, noise, directed, rng):
     expected = oracle(
         weights, lengths, speed, DT, steps, {**ALPHA, **own, **process}, normal, interpolation == "nearest"
     )
-    network = Network(weights, lengths, speed_bounds=(1.0, 8.0), interpolation=interpolation, noise=noise)
-    run = simulate(network, {**own, "signal_speed": speed}, duration=steps * DT, dt=DT, noise=jnp.asarray(normal))
+    network = network_of(weights, lengths, speed_bounds=(1.0, 8.0), interpolation=interpolation, noise=noise)
+    run = simulate_noise(network, {**own, "signal_speed": speed}, jnp.asarray(normal), dt=DT)
     assert np.ptp(expected) > 0.01
     np.testing.assert_allclose(run.rates, expected, atol=1e-12)
 
@@ -78,7 +89,7 @@ def test_is_brainmass_step_loop(preset, directed):
     finally:
         brainstate.environ.set(precision=32)
         jax.config.update("jax_enable_x64", True)
-    network = Network(weights, lengths, node=node, interpolation="nearest", drive=0.4, speed_bounds=(1.0, 8.0))
+    network = network_of(weights, lengths, node=node, interpolation="nearest", drive=0.4, speed_bounds=(1.0, 8.0))
     run = simulate(
         network,
         {"k": k, "signal_speed": speed},
@@ -93,7 +104,7 @@ def test_is_brainmass_step_loop(preset, directed):
 def test_step_halving_shows_first_order(directed):
     """Exponential Euler is of order one: halving the step halves the error."""
     weights, lengths = directed
-    network = Network(weights, lengths, drive=0.6, speed_bounds=(2.0, 4.0))
+    network = network_of(weights, lengths, drive=0.6, speed_bounds=(2.0, 4.0))
 
     def end(dt):
         run = simulate(network, {"k": 0.8, "signal_speed": 3.0}, duration=64.0, dt=dt)
@@ -109,7 +120,7 @@ def test_noise_has_its_stationary_statistics():
     """sd = sigma / sqrt(2), correlation exp(-t / tau): 200 regions, 20 s; tolerances are 5 standard errors."""
     n, sigma, tau = 200, 0.3, 10.0
     # With a flat transfer function, E is the low-passed noise; read the noise from the last state instead.
-    network = Network(np.zeros((n, n)), np.zeros((n, n)), drive=0.0)
+    network = network_of(np.zeros((n, n)), np.zeros((n, n)), drive=0.0)
     values = {"sigma": sigma, "tau_noise": tau}
     state, samples = None, []
     for _ in range(100):
@@ -128,22 +139,22 @@ def test_one_key_is_one_noise_whatever_the_blocks_batch_or_pieces(directed):
     weights, lengths = directed
     key = jax.random.key(7)
     values = {"k": 0.7, "signal_speed": 3.0, "sigma": 0.2}
-    base = Network(weights, lengths, drive=0.6, speed_bounds=(1.0, 8.0))
+    base = network_of(weights, lengths, drive=0.6, speed_bounds=(1.0, 8.0))
     whole = simulate(base, values, duration=60.0, dt=DT, key=key)
     assert float(np.ptp(whole.rates)) > 0.01
     for other in (
-        Network(weights, lengths, drive=0.6, speed_bounds=(1.0, 20.0)),
-        Network(weights, lengths, drive=0.6, speed_bounds=(2.0, 4.0), largest_block=3),
+        network_of(weights, lengths, drive=0.6, speed_bounds=(1.0, 20.0)),
+        network_of(weights, lengths, drive=0.6, speed_bounds=(2.0, 4.0), largest_block=3),
     ):
         run = simulate(other, values, duration=60.0, dt=DT, key=key)
         np.testing.assert_allclose(run.rates, whole.rates, atol=1e-13)
     for adjoint in ("checkpoint", "forward"):
-        run = simulate(base, values, duration=60.0, dt=DT, key=key, adjoint=adjoint)
+        run = simulate(base, values, duration=60.0, dt=DT, key=key, adjoint=Adjoint(adjoint))
         np.testing.assert_allclose(run.rates, whole.rates, atol=1e-13)
     first = simulate(base, values, duration=22.25, dt=DT, key=key)
     second = simulate(base, values, duration=37.75, dt=DT, key=key, state=first.state)
     np.testing.assert_allclose(np.concatenate([first.rates, second.rates]), whole.rates, atol=1e-13)
-    cut = simulate(base, values, duration=60.0, dt=DT, key=key, horizon=7.0)
+    cut = simulate(base, values, duration=60.0, dt=DT, key=key, adjoint=Adjoint("block", 7.0))
     np.testing.assert_allclose(cut.rates, whole.rates, atol=1e-13)
     speeds = jnp.array([3.0, 5.0])
     batch = jax.vmap(lambda s: simulate(base, values | {"signal_speed": s}, duration=60.0, dt=DT, key=key).rates)(
@@ -156,7 +167,7 @@ def test_one_key_is_one_noise_whatever_the_blocks_batch_or_pieces(directed):
 def test_zero_delay_is_plain_coupling(directed):
     """All lengths zero: every step couples to the present, as brainmass's zero-delay loop would."""
     weights, _ = directed
-    zero = Network(weights, np.zeros_like(weights), drive=0.6)
+    zero = network_of(weights, np.zeros_like(weights), drive=0.6)
     run = simulate(zero, {"k": 0.5}, duration=30.0, dt=DT)
     expected = oracle(weights, np.zeros_like(weights), 3.0, DT, 120, {**ALPHA, "k": 0.5, "drive": 0.6})
     np.testing.assert_allclose(run.rates, expected, atol=1e-12)
@@ -169,7 +180,7 @@ def test_coupling_is_brainmass(coupling, rng):
     weights, lengths = rng.uniform(0, 1, (n, n)), np.full((n, n), 40.0)
     np.fill_diagonal(weights, 0)
     start = rng.uniform(0.1, 0.4, n)
-    network = Network(weights, lengths, coupling=coupling)
+    network = network_of(weights, lengths, coupling=coupling)
     run = simulate(network, {"k": 0.6}, duration=DT, dt=DT, state=initial_state(network, DT, node={"rE": start}))
     delayed = np.tile(start, (n, 1))
     current = {
@@ -185,7 +196,7 @@ def test_coupling_is_brainmass(coupling, rng):
 @pytest.mark.parametrize("preset", NODES)
 def test_every_node_runs_coupled_and_with_noise(preset, directed):
     weights, lengths = directed
-    network = Network(weights, lengths, node=preset)
+    network = network_of(weights, lengths, node=preset)
     loud = simulate(network, {"k": 0.1, "sigma": 0.05}, duration=100.0, dt=0.1, key=jax.random.key(0))
     quiet = simulate(network, {"k": 0.1, "sigma": 0.05}, duration=100.0, dt=0.1)
     assert np.isfinite(np.asarray(loud.rates)).all()
@@ -198,7 +209,7 @@ def test_every_node_runs_coupled_and_with_noise(preset, directed):
 
 def test_a_second_call_with_other_values_compiles_nothing(directed):
     weights, lengths = directed
-    network = Network(weights, lengths)
+    network = network_of(weights, lengths)
     f = lambda k, s: simulate(network, {"k": k, "signal_speed": s}, duration=10.0, dt=DT, key=jax.random.key(1))  # noqa: E731
     compiled = []
     listener = lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None  # noqa: E731
@@ -214,7 +225,7 @@ def test_a_second_call_with_other_values_compiles_nothing(directed):
 
 
 def test_a_traced_speed_outside_the_bounds_is_nan_not_wrong(directed):
-    network = Network(*directed, speed_bounds=(2.0, 4.0))
+    network = network_of(*directed, speed_bounds=(2.0, 4.0))
     f = jax.jit(lambda s: simulate(network, {"signal_speed": s}, duration=5.0, dt=DT).rates)
     assert np.isfinite(np.asarray(f(2.0))).all()
     assert np.isfinite(np.asarray(f(4.0))).all()
@@ -223,7 +234,7 @@ def test_a_traced_speed_outside_the_bounds_is_nan_not_wrong(directed):
 
 
 def test_float32_stays_float32(directed, float32):
-    network = Network(*directed, drive=0.6)
+    network = network_of(*directed, drive=0.6)
     run = simulate(network, {"k": 0.7, "sigma": 0.2}, duration=50.0, dt=DT, key=jax.random.key(0))
     assert {x.dtype for x in jax.tree.leaves((run.rates, run.state.node, run.state.history))} == {np.dtype("float32")}
     assert np.isfinite(np.asarray(run.rates)).all()
@@ -241,13 +252,12 @@ def test_importing_the_package_leaves_jaxs_precision_alone():
 
 
 def test_a_recording_can_be_simulated(directed):
-    network = Network(*directed, drive=0.6)
-    labels = [f"R{i}.L" for i in range(network.regions)]
-    made = simulated_recording(network, {"sigma": 0.2}, labels, duration=3000.0, dt=0.5, key=jax.random.key(0))
+    network = network_of(*directed, drive=0.6)
+    made = simulated_recording(network, {"sigma": 0.2}, duration=3000.0, dt=0.5, key=jax.random.key(0))
     assert made.sizes["time"] == 300
     assert made.units == "model"
     with pytest.raises(InputError, match="whole number of samples"):
-        simulated_recording(network, {}, labels, duration=3001.0, dt=0.5, key=jax.random.key(0))
+        simulated_recording(network, {}, duration=3001.0, dt=0.5, key=jax.random.key(0))
 
 
 W = np.ones((3, 3))
@@ -257,28 +267,28 @@ L = np.full((3, 3), 40.0)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Network(W[:2], L), "square matrix"),
-        (lambda: Network(W, L[:2, :2]), "same regions"),
-        (lambda: Network(W * np.nan, L), "not finite at row 0"),
-        (lambda: Network(W, -L), "must not be negative"),
-        (lambda: Network(W, L, node="wilson"), "unknown node 'wilson'; choose from"),
-        (lambda: Network(W, L, coupling="x"), "unknown coupling"),
-        (lambda: Network(W, L, noise="x"), "unknown noise"),
-        (lambda: Network(W, L, interpolation="x"), "unknown interpolation"),
-        (lambda: Network(W, L, speed_bounds=(5.0, 1.0)), "lowest first"),
-        (lambda: Network(W, L, parameters={"kk": 1.0}), "unknown parameter 'kk'"),
+        (lambda: network_of(W[:2], L), "square matrix"),
+        (lambda: network_of(W, L[:2, :2]), "same regions"),
+        (lambda: network_of(W * np.nan, L), "not finite at row 0"),
+        (lambda: network_of(W, -L), "must not be negative"),
+        (lambda: network_of(W, L, node="wilson"), "unknown node 'wilson'; choose from"),
+        (lambda: network_of(W, L, coupling="x"), "unknown coupling"),
+        (lambda: network_of(W, L, noise="x"), "unknown noise"),
+        (lambda: network_of(W, L, interpolation="x"), "unknown interpolation"),
+        (lambda: network_of(W, L, speed_bounds=(5.0, 1.0)), "lowest first"),
+        (lambda: network_of(W, L, parameters={"kk": 1.0}), "unknown parameter 'kk'"),
         (lambda: Node("Nothing", "x", "x"), "has no model 'Nothing'"),
         (lambda: Node("HopfStep", "z", "x_inp"), "has no variable 'z'"),
         (lambda: Node("HopfStep", "x", "x_inp", ("noise_q",)), "no noise port"),
         (lambda: Node("HopfStep", "x", "x_inp", parameters={"q": 1}), "no parameter 'q'"),
-        (lambda: simulate(Network(W, L), {"kk": 1.0}, duration=1.0, dt=0.25), "unknown parameter 'kk'"),
-        (lambda: simulate(Network(W, L), {"k": np.ones(2)}, duration=1.0, dt=0.25), r"shape \(2,\)"),
-        (lambda: simulate(Network(W, L), {"signal_speed": 50.0}, duration=1.0, dt=0.25), "outside the network's"),
-        (lambda: simulate(Network(W, L), {}, duration=1.1, dt=0.25), "whole number of steps"),
-        (lambda: simulate(Network(W, L), {}, duration=-1.0, dt=0.25), "must be positive"),
-        (lambda: simulate(Network(W, L), {}, duration=1.0, dt=0.25, adjoint="x"), "unknown adjoint"),
-        (lambda: simulate(Network(W, L), {}, duration=1.0, dt=0.25, record=("x",)), "cannot record 'x'"),
-        (lambda: simulate(Network(W, L), {}, duration=1.0, dt=0.25, noise=jnp.zeros((1, 2, 3))), "noise has shape"),
+        (lambda: simulate(network_of(W, L), {"kk": 1.0}, duration=1.0, dt=0.25), "unknown parameter 'kk'"),
+        (lambda: simulate(network_of(W, L), {"k": np.ones(2)}, duration=1.0, dt=0.25), r"shape \(2,\)"),
+        (lambda: simulate(network_of(W, L), {"signal_speed": 50.0}, duration=1.0, dt=0.25), "outside the network's"),
+        (lambda: simulate(network_of(W, L), {}, duration=1.1, dt=0.25), "whole number of steps"),
+        (lambda: simulate(network_of(W, L), {}, duration=-1.0, dt=0.25), "must be positive"),
+        (lambda: simulate(network_of(W, L), {}, duration=1.0, dt=0.25, adjoint=Adjoint("x")), "unknown adjoint"),
+        (lambda: simulate(network_of(W, L), {}, duration=1.0, dt=0.25, record=("x",)), "cannot record 'x'"),
+        (lambda: simulate_noise(network_of(W, L), {}, jnp.zeros((1, 3, 3)), dt=0.25), "noise has shape"),
     ],
 )
 def test_bad_input_gets_a_sentence(call, words, unchecked):

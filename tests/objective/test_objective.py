@@ -4,11 +4,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import labels_of, network_of, target_of
 
 from fitting import InputError
 from fitting.data import recording
-from fitting.objective import Objective, Target, disattenuated_correlation
+from fitting.objective import Objective, Target, disattenuated_correlation, terms_of
+from fitting.predict import Simulation
 from fitting.signal import Observation, fc_correlation
+
+
+def compared(objective, signals, observation, target, replicates=1):
+    """Terms of activity at 100 Hz, its transient included, and its connectivity."""
+    network = network_of(np.ones((signals.shape[1],) * 2), np.full((signals.shape[1],) * 2, 40.0))
+    duration = 10.0 * signals.shape[0]
+    simulation = Simulation(network, observation, duration=duration, dt=10.0, replicates=replicates)
+    prediction = simulation.observe(signals, observation, target.spectrum is not None)
+    return terms_of(objective(prediction, target), prediction, target), prediction.fc
 
 
 def symmetric(rng, n=60):
@@ -25,13 +36,13 @@ def test_disattenuation_undoes_noise(rng):
     halves = [jnp.asarray(truth + symmetric(rng)) for _ in range(2)]
     plain = float(fc_correlation((halves[0] + halves[1]) / 2, jnp.asarray(truth)))
     assert plain == pytest.approx(np.sqrt(2 / 3), abs=0.03)
-    assert float(disattenuated_correlation(*halves, jnp.asarray(truth))) == pytest.approx(1.0, abs=0.1)
+    assert float(disattenuated_correlation(halves, jnp.asarray(truth))) == pytest.approx(1.0, abs=0.1)
 
 
 def test_disattenuation_of_disagreeing_or_constant_halves_is_finite(rng):
     a, zero = jnp.asarray(symmetric(rng, 5)), jnp.zeros((5, 5))
     for first, second in ((a, -a), (zero, zero), (a, zero)):
-        value, gradient = jax.value_and_grad(disattenuated_correlation)(first, second, a)
+        value, gradient = jax.value_and_grad(disattenuated_correlation)([first, second], a)
         assert np.isfinite(float(value))
         assert np.isfinite(np.asarray(gradient)).all()
 
@@ -40,57 +51,96 @@ def test_loss_is_the_sum_of_its_terms(rng):
     observation = Observation(transient=1.0, trim=0.0, low_pass=None, orthogonalize=False)
     objective = Objective(fc=2.0, spectrum=3.0, disattenuate=False)
     signals = rng.standard_normal((2000, 4))
-    labels = [f"R{i}.L" for i in range(4)]
-    target = objective.target(recording(signals, 100.0, labels, units="model"), observation)
+    labels = labels_of(4)
+    target = Target.of_recordings([recording(signals, 100.0, labels, units="model")], observation)
     assert target.seconds == 20.0
-    terms, fc = objective.compare(jnp.asarray(rng.standard_normal((2100, 4))), 100.0, observation, target)
+    terms, fc = compared(objective, jnp.asarray(rng.standard_normal((2100, 4))), observation, target)
     expected = 2 * (1 - terms.fc_correlation) + 3 * terms.spectrum
     np.testing.assert_allclose(terms.loss, expected, rtol=1e-12)
     assert fc.shape == (4, 4)
-    same, _ = objective.compare(jnp.asarray(np.concatenate([signals[:100], signals])), 100.0, observation, target)
+    same, _ = compared(objective, jnp.asarray(np.concatenate([signals[:100], signals])), observation, target)
     np.testing.assert_allclose(same.fc_correlation, 1.0, atol=1e-12)
     np.testing.assert_allclose(same.spectrum, 0.0, atol=1e-12)
 
 
 def test_spectra_need_model_units(rng):
-    signals, labels = rng.standard_normal((2000, 3)), ["A.L", "B.L", "C.L"]
-    tesla = Objective().target(recording(signals, 100.0, labels, units="T"), Observation(orthogonalize=False))
+    signals, labels = rng.standard_normal((2000, 3)), labels_of(3)
+    observation = Observation(orthogonalize=False, transient=0.0)
+    tesla = Target.of_recordings([recording(signals, 100.0, labels, units="T")], observation)
     assert tesla.spectrum is None
-    terms, _ = Objective().compare(jnp.asarray(signals), 100.0, Observation(orthogonalize=False, transient=0.0), tesla)
+    terms, _ = compared(Objective(), jnp.asarray(signals), observation, tesla, replicates=2)
     assert float(terms.spectrum) == 0.0
+    model = [recording(signals, 100.0, labels, units="model")]
+    assert Target.of_recordings(model, observation).spectrum.shape == (len(observation.frequencies), 3)
+    assert Target.of_recordings(model, observation, spectrum=False).spectrum is None
 
 
 def test_power_shows_in_the_spectral_term_only(rng):
     """Ten times the amplitude is two decades of power everywhere."""
     observation = Observation(transient=0.0, orthogonalize=False)
-    signals, labels = rng.standard_normal((2000, 4)), [f"R{i}.L" for i in range(4)]
+    signals, labels = rng.standard_normal((2000, 4)), labels_of(4)
     objective = Objective(disattenuate=False)
-    target = objective.target(recording(signals, 100.0, labels, units="model"), observation)
-    terms, _ = objective.compare(jnp.asarray(10 * signals), 100.0, observation, target)
+    target = Target.of_recordings([recording(signals, 100.0, labels, units="model")], observation)
+    terms, _ = compared(objective, jnp.asarray(10 * signals), observation, target)
     np.testing.assert_allclose(terms.spectrum, 4.0, rtol=1e-10)
     np.testing.assert_allclose(terms.fc_correlation, 1.0, rtol=1e-10)
 
 
 def test_silence_has_a_finite_loss_and_gradient():
     observation = Observation(transient=0.0, orthogonalize=False)
-    target = Target(jnp.ones((3, 3)), jnp.ones((77, 3)))
-    loss = lambda x: Objective().compare(x, 100.0, observation, target)[0].loss  # noqa: E731
+    target = target_of(jnp.ones((3, 3)), spectrum=jnp.ones((77, 3)))
+    loss = lambda x: compared(Objective(), x, observation, target, replicates=2)[0].loss  # noqa: E731
     value, gradient = jax.value_and_grad(loss)(jnp.zeros((2000, 3)))
     assert np.isfinite(float(value))
     assert np.isfinite(np.asarray(gradient)).all()
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("made", "settings", "words"),
     [
-        ({"fc": -1.0}, "negative"),
-        ({"fc": 0.0, "spectrum": 0.0}, "all zero"),
-        ({"spectrum_band": (5.0, 5.0)}, "empty"),
+        (Objective, {"fc": -1.0}, "negative"),
+        (Objective, {"fc": 0.0, "spectrum": 0.0}, "all zero"),
+        (Objective, {"sampling_variance": -0.1}, "sampling_variance must not be negative"),
+        (Observation, {"spectrum_band": (5.0, 5.0)}, "empty"),
+        (Observation, {"spectrum_window": 0.0}, "spectrum_window must be positive"),
     ],
 )
-def test_bad_settings_get_a_sentence(settings, words):
+def test_bad_settings_get_a_sentence(made, settings, words):
     with pytest.raises(InputError, match=words):
-        Objective(**settings)
+        made(**settings)
+
+
+def test_a_target_needs_a_label_for_every_region():
+    with pytest.raises(InputError, match=r"connectivity is \(3, 3\), and it has 2 labels"):
+        Target(jnp.ones((3, 3)), labels_of(2))
+
+
+def test_replicates_of_any_number_are_averaged_by_pairs(rng):
+    """Three replicates: the mean product of all pairs is what they share; of one, the correlation is the plain one."""
+    truth = symmetric(rng, 12)
+    parts = [truth + 0.7 * symmetric(rng, 12) for _ in range(3)]
+    upper = np.triu_indices(12, 1)
+    a = np.array([part[upper] - part[upper].mean() for part in parts])
+    t = truth[upper] - truth[upper].mean()
+    shared = np.mean([(a[0] * a[1]).mean(), (a[0] * a[2]).mean(), (a[1] * a[2]).mean()])
+    expected = (a.mean(0) * t).mean() / np.sqrt(shared * (t**2).mean())
+    found = disattenuated_correlation(jnp.asarray(np.array(parts)), jnp.asarray(truth))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    one = jnp.asarray(parts[0])
+    plain = fc_correlation(one, jnp.asarray(truth))
+    np.testing.assert_allclose(disattenuated_correlation([one], jnp.asarray(truth)), plain, rtol=1e-12)
+
+
+def test_sampling_variance_takes_what_noise_would(rng):
+    """Noise of variance v in every pair leaves r sqrt(s / (s + v)) of a correlation r with pairs of variance s."""
+    observation = Observation(transient=0.0, trim=0.0, orthogonalize=False)
+    signals, target = jnp.asarray(rng.standard_normal((2000, 5))), target_of(symmetric(rng, 5))
+    plain, fc = compared(Objective(disattenuate=False), signals, observation, target)
+    noisy, _ = compared(Objective(disattenuate=False, sampling_variance=0.02), signals, observation, target)
+    pairs = np.asarray(fc)[np.triu_indices(5, 1)]
+    left = np.sqrt(pairs.var() / (pairs.var() + 0.02))
+    np.testing.assert_allclose(1 - noisy.loss, (1 - plain.loss) * left, rtol=1e-12)
+    np.testing.assert_allclose(noisy.fc_correlation, plain.fc_correlation, rtol=1e-12)
 
 
 def test_a_target_of_several_recordings_is_their_average(rng):
@@ -103,23 +153,23 @@ def test_a_target_of_several_recordings_is_their_average(rng):
 
     runs = [made(30, subject="1"), made(10, subject="1", run="2"), made(20, subject="2")]
     fcs = [np.asarray(observation.fc(jnp.asarray(r.values), 100.0)) for r in runs]
-    target = Objective().target(runs, observation)
+    target = Target.of_recordings(runs, observation)
     np.testing.assert_allclose(target.fc, ((0.75 * fcs[0] + 0.25 * fcs[1]) + fcs[2]) / 2, rtol=1e-12)
     assert target.seconds == 60.0
     artefact = runs[0].values.copy()
     artefact[1000:1200] = np.nan
     cut = recording(artefact, 100.0, labels, bad=[(10.0, 12.0)])
     parts = [np.asarray(observation.fc(jnp.asarray(runs[0].values[a:b]), 100.0)) for a, b in ((0, 1000), (1200, 3000))]
-    target = Objective().target(cut, observation)
+    target = Target.of_recordings([cut], observation)
     np.testing.assert_allclose(target.fc, (10 * parts[0] + 18 * parts[1]) / 28, rtol=1e-12)
     assert target.seconds == 28.0
     with pytest.raises(InputError, match="same regions in the same order"):
-        Objective().target([runs[0], runs[1].isel(region=[1, 0, 2])], observation)
+        Target.of_recordings([runs[0], runs[1].isel(region=[1, 0, 2])], observation)
     still = runs[0].copy()
     still[:, 1] = 1.5
     with pytest.raises(InputError, match=r"is constant in B\.L, so that it has no connectivity there"):
-        Objective().target(still, observation)
+        Target.of_recordings([still], observation)
     with pytest.raises(InputError, match="at least one recording"):
-        Objective().target([], observation)
+        Target.of_recordings([], observation)
     with pytest.raises(InputError, match="no stretch without bad segments is as long as 4 s"):
-        Objective().target(made(3), observation)
+        Target.of_recordings([made(3)], observation)

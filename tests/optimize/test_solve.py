@@ -1,58 +1,58 @@
-"""The global stage, gradient health and the race, on losses whose answer is known and on a small network."""
+"""The stages of a fit, on losses whose answer is known, on small networks, and with a predictor of one's own."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from problems import Formula, network_of, problem_of_formula, target_of
 
+import fitting.predict.simulation
 from fitting import InputError
 from fitting.network import Network, simulated_recording
-from fitting.objective import Objective, Target, Terms
-from fitting.optimize import (
-    Parameter,
-    Parameters,
-    Problem,
-    SearchSettings,
-    Settings,
-    gradient_health,
-    race,
-    search,
-    solve,
-)
+from fitting.objective import Objective, Target
+from fitting.optimize import Candidate, Descent, Fit, GradientCheck, Parameter, Polish, Problem, Race, Search, solve
 from fitting.optimize.search import evaluator
+from fitting.optimize.storage import Store
+from fitting.predict import Cost, LinearResponse, Prediction, Predictor, Simulation
 from fitting.signal import Observation
 
-LABELS = [f"R{i}.L" for i in range(6)]
+K, DRIVE = Parameter("k", 0.5, 0.0, 10.0), Parameter("drive", 0.3, 0.0, 1.0)
 
 
-@dataclass(frozen=True, eq=False)
-class Landscape(Problem):
-    """Two basins in the plane of k and drive, the deeper at (1, 1); noise tilts it; ``kind`` spoils it."""
+def landscape(directed, noise=0.0, kind="smooth", start=None):
+    """Two basins in the unconstrained plane of k and drive, the deeper at (1, 1); noise tilts it, ``kind`` spoils it.
 
-    noise: float = 0.0
-    kind: str = "smooth"
+    Fits begin at ``start`` in that plane.
+    """
 
-    def loss(self, point: Any, key: Any) -> Any:
-        x, y = point["k"], point["drive"]
-        tilt = self.noise * jax.random.normal(jax.random.fold_in(key, self.seeds), (2,)) / jnp.sqrt(self.seeds)
+    def loss(values, key):
+        x, y = K.unbounded(values["k"]), DRIVE.unbounded(values["drive"])
+        tilt = noise * jax.random.normal(key, (2,))
         deep = -jnp.exp(-((x - 1) ** 2) - (y - 1) ** 2)
         shallow = -0.5 * jnp.exp(-((x + 1.5) ** 2) - (y + 1.5) ** 2)
         value = deep + shallow + tilt[0] * x + tilt[1] * y
-        if self.kind == "rough":  # what chaos does: slopes of 1e3 that lead nowhere
+        if kind == "rough":  # what chaos does: slopes of 1e3 that lead nowhere
             value = value + 0.001 * jnp.sin(1e6 * (x + y))
-        if self.kind == "nan":
+        if kind == "nan":
             value = jnp.where(x > 0.5, jnp.nan, value)
-        return value, Terms(value, -value, jnp.zeros(()))
+        return value
+
+    parameters = [K, DRIVE]
+    if start is not None:
+        parameters = [replace(p, value=float(p.bounded(x))) for p, x in zip(parameters, start, strict=True)]
+    return problem_of_formula(network_of(*directed), parameters, loss)
 
 
-def landscape(directed, **settings):
-    network = Network(*directed)
-    parameters = Parameters([Parameter("k", 0.5, 0.0, 10.0), Parameter("drive", 0.3, 0.0, 1.0)], network)
-    return Landscape(network, parameters, Target(jnp.ones((6, 6))), Observation(), Objective(), 9000.0, 0.5, **settings)
+def run(stage, problem, key, starts=None, **how):
+    """One stage alone, from the problem's own start or from some."""
+    fit = Fit.begin(problem)
+    if starts is not None:
+        fit = replace(fit, candidates=tuple(Candidate(start) for start in starts))
+    store = Store(how.pop("folder", None), how.pop("resume", False))
+    return stage.run(fit, key, store=store, **how)
 
 
 def where(point):
@@ -61,12 +61,15 @@ def where(point):
 
 def test_search_finds_the_deeper_basin_and_the_other(directed):
     problem = landscape(directed, noise=0.02)
-    found = search(problem, SearchSettings(generations=15, population=10), key=jax.random.key(0))
+    fit = run(Search(generations=15, population=10), problem, jax.random.key(0))
+    found = fit.search
+    assert fit.candidates == found.candidates
+    assert fit.chosen == "search"
     best = found.candidates[0]
     assert np.abs(where(best.point) - 1).max() < 0.3
     assert best.loss < -0.9
     assert found.history["loss"].shape == (15, 10)
-    assert found.evaluations == 15 * 10 + (6 + 2) * 4
+    assert found.evaluations == 15 * 10 + (6 + 2) * 2
     # Bounds: history is in the parameters' own units.
     assert 0 < found.history["parameter_k"].min() < found.history["parameter_k"].max() < 10
     apart = [np.linalg.norm(where(a.point) - where(b.point)) for a in found.candidates for b in found.candidates]
@@ -74,52 +77,87 @@ def test_search_finds_the_deeper_basin_and_the_other(directed):
 
 
 def test_search_goes_around_what_fails(directed):
-    found = search(landscape(directed, kind="nan"), SearchSettings(generations=12), key=jax.random.key(1))
+    found = run(Search(generations=12), landscape(directed, kind="nan"), jax.random.key(1)).search
     assert np.isnan(found.history["loss"]).any()
     assert np.isfinite(found.candidates[0].loss)
     assert where(found.candidates[0].point)[0] <= 0.5
 
 
 def test_a_search_goes_on_where_it_was_cut(directed, tmp_path):
-    problem, settings, key = landscape(directed, noise=0.1), SearchSettings(generations=6), jax.random.key(2)
-    whole = search(problem, settings, key=key)
+    problem, stage, key = landscape(directed, noise=0.1), Search(generations=6), jax.random.key(2)
+    whole = run(stage, problem, key).search
 
-    def stop(done, *_):
-        if done == 3:
+    def stop(progress):
+        if progress.done == 3:
             raise KeyboardInterrupt
 
-    file = tmp_path / "c" / "search.npz"
+    folder = tmp_path / "c"
     with pytest.raises(KeyboardInterrupt):
-        search(problem, settings, key=key, file=file, on_generation=stop)
+        run(stage, problem, key, folder=folder, progress=stop)
     with pytest.raises(InputError, match="already holds a fit"):
-        search(problem, settings, key=key, file=file)
+        run(stage, problem, key, folder=folder)
     seen = []
-    rest = search(problem, settings, key=key, file=file, resume=True, on_generation=lambda n, *_: seen.append(n))
+    rest = run(stage, problem, key, folder=folder, resume=True, progress=lambda p: seen.append(p.done)).search
+    assert seen == [1, 2, 3, 4, 5, 6]
     np.testing.assert_array_equal(rest.history["loss"], whole.history["loss"])
     for a, b in zip(rest.candidates, whole.candidates, strict=True):
         np.testing.assert_array_equal(where(a.point), where(b.point))
-    with pytest.raises(InputError, match="another search"):
-        search(problem, replace(settings, population=8), key=key, file=file, resume=True)
+    with pytest.raises(InputError, match=r"belongs to another fit: search\.population was 10, is now 8"):
+        run(replace(stage, population=8), problem, key, folder=folder, resume=True)
+    file = folder / "search.npz"
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match="damaged"):
-        search(problem, settings, key=key, file=file, resume=True)
+        run(stage, problem, key, folder=folder, resume=True)
+
+
+def test_a_search_computes_only_what_is_not_kept(directed, tmp_path, monkeypatch):
+    """Generations that were saved are not evaluated again."""
+    problem, key = landscape(directed, noise=0.1), jax.random.key(2)
+    calls = []
+
+    def counted(*arguments):
+        evaluate = evaluator(*arguments)
+        return lambda *some: calls.append(1) or evaluate(*some)
+
+    monkeypatch.setattr("fitting.optimize.search.evaluator", counted)
+    run(Search(generations=4), problem, key, folder=tmp_path / "c")
+    assert len(calls) == 4 + 2
+    run(Search(generations=4), problem, key, folder=tmp_path / "c", resume=True)
+    assert len(calls) == 4 + 2 + 2
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"population": 3}, "population must be at least 4"), ({"spread": 0.0}, "spread of a search must be positive")],
+    [
+        ({"population": 3}, "population must be at least 4"),
+        ({"spread": 0.0}, "spread of a search must be positive"),
+        ({"generations": 0}, "generations must be at least 1"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"around": "nothing"}, "around the middle or the best; got 'nothing'"),
+    ],
 )
 def test_bad_search_settings(settings, words):
     with pytest.raises(InputError, match=words):
-        SearchSettings(**settings)
+        Search(**settings)
 
 
 def test_nothing_to_search(directed):
-    network = Network(*directed)
-    parameters = Parameters([Parameter("drive", 0.5, 0.0, 1.0, per_region=True)], network)
-    problem = Landscape(network, parameters, Target(jnp.ones((6, 6))), Observation(), Objective(), 9000.0, 0.5)
+    drive = Parameter("drive", 0.5, 0.0, 1.0, per_region=True)
+    problem = problem_of_formula(network_of(*directed), [drive], lambda values, key: values["drive"].sum())
     with pytest.raises(InputError, match="all regions share"):
-        search(problem, key=jax.random.key(0))
+        run(Search(), problem, jax.random.key(0))
+
+
+def test_later_generations_compile_nothing(directed, caplog):
+    counts = {}
+
+    def count(progress):
+        counts[progress.done] = sum(r.getMessage().startswith("Compiling ") for r in caplog.records)
+
+    with jax.log_compiles():
+        run(Search(generations=4), landscape(directed, noise=0.3), jax.random.key(0), progress=count)
+    assert counts[1] > 0
+    assert counts[1] == counts[2] == counts[3] == counts[4]
 
 
 @pytest.fixture(scope="module")
@@ -127,16 +165,17 @@ def small():
     """Six regions, a target of its own, drive free."""
     rng = np.random.default_rng(2)
     weights = rng.uniform(0, 1, (6, 6)) * (1 - np.eye(6))
-    network = Network(weights, rng.uniform(20, 150, (6, 6)), speed_bounds=(1.0, 10.0))
+    network = network_of(weights, rng.uniform(20, 150, (6, 6)), speed_bounds=(1.0, 10.0))
     observation = Observation(transient=1.0, trim=0.5, orthogonalize=False)
     truth = {"k": 1.5, "signal_speed": 4.0, "sigma": 0.1, "drive": 0.65}
-    made = simulated_recording(network, truth, LABELS, duration=30_000.0, dt=0.5, key=jax.random.key(9))
-    parameters = Parameters(
-        [Parameter("k", 0.8, 0.2, 6.0), Parameter("drive", 0.62, 0.1, 1.2), Parameter("sigma", 0.1, free=False)],
-        network,
-    )
-    objective = Objective(fc=1.0, spectrum=1.0)
-    return Problem(network, parameters, objective.target(made, observation), observation, objective, 6000.0, 0.5)
+    made = simulated_recording(network, truth, duration=30_000.0, dt=0.5, key=jax.random.key(9))
+    parameters = [
+        Parameter("k", 0.8, 0.2, 6.0),
+        Parameter("drive", 0.62, 0.1, 1.2),
+        Parameter("sigma", 0.1, free=False),
+    ]
+    simulation = Simulation(network, observation, duration=6000.0, dt=0.5)
+    return Problem(simulation, parameters, Target.of_recordings([made], observation), Objective(1.0, 1.0))
 
 
 def test_candidates_of_a_batch_are_those_alone(small):
@@ -145,47 +184,85 @@ def test_candidates_of_a_batch_are_those_alone(small):
     candidates = np.array([[0.3, -0.2], [0.0, 0.4], [-0.5, 0.1]])
     key = jax.random.key(5)
     together = evaluator(small, point, names, 3)(candidates, key)
-    alone = [float(small.loss(dict(zip(names, map(jnp.asarray, x), strict=True)), key)[0]) for x in candidates]
+    alone = [float(small.value(dict(zip(names, map(jnp.asarray, x), strict=True)), key)[0]) for x in candidates]
     np.testing.assert_allclose(together[0], alone, rtol=1e-9)
     np.testing.assert_allclose(evaluator(small, point, names, 1)(candidates, key), together, rtol=1e-9)
 
 
-def test_damped_gradients_are_healthy_and_chaotic_ones_are_not(small):
-    healthy = gradient_health(small, small.parameters.start(), jax.random.key(0), seeds=3)
+def test_damped_gradients_are_healthy_and_chaotic_ones_are_not(small, monkeypatch):
+    monkeypatch.setattr(fitting.predict.simulation, "HORIZONS", (250.0,))
+    check = GradientCheck(seeds=3)
+    healthy = check.measure(small, small.parameters.start(), jax.random.key(0))
     assert healthy.usable, healthy.reason
-    assert healthy.horizon is None
+    assert healthy.horizon == "whole"
     assert healthy.forward_error < 1e-8
     assert healthy.agreement == pytest.approx(1, abs=0.5)
     assert set(healthy.signal_to_noise) == {"k", "drive"}
     # Drive 0.95 is past the bifurcation of every node.
     wild = small.parameters.point({"k": 3.0, "drive": 0.95})
-    chaotic = gradient_health(small, wild, jax.random.key(0), seeds=3, horizons=(None, 250.0))
+    chaotic = check.measure(small, wild, jax.random.key(0))
     assert chaotic.norm["whole"] > 3 * healthy.norm["whole"]
-    assert not (chaotic.usable and chaotic.horizon is None)
-    assert "whole: " in chaotic.reason or chaotic.horizon == 250.0
+    assert not (chaotic.usable and chaotic.horizon == "whole")
+    assert "whole: " in chaotic.reason or chaotic.horizon == "250 ms"
+
+
+@dataclass(frozen=True, eq=False)
+class Nearsighted(Formula):
+    """Its whole gradient has the wrong sign, that of its horizon the right one."""
+
+    near: bool = False
+
+    def activity(self, values, key):
+        found = super().activity(values, key)
+        return found if self.near else 2 * jax.lax.stop_gradient(found) - found
+
+    def horizons(self):
+        return {"whole": self, "near": replace(self, near=True)}
+
+
+def test_a_check_hands_on_the_horizon_that_can_be_followed(directed):
+    """The problem that is solved has the usable gradient; the one that was declared does not change."""
+    problem = landscape(directed, noise=0.01)
+    formula = problem.predictor
+    wrong = Nearsighted(formula.network, formula.observation, formula.function)
+    fit = run(GradientCheck(), replace(problem, predictor=wrong), jax.random.key(0))
+    assert fit.gradients.usable
+    assert fit.gradients.horizon == "near"
+    assert list(fit.gradients.norm) == ["whole", "near"]
+    assert (fit.problem.predictor.near, fit.declared.predictor.near) == (True, False)
+    assert not fit.finished
 
 
 def test_rough_losses_are_handed_to_the_search(directed):
     problem = landscape(directed, kind="rough")
-    solution = solve(
-        problem, optax.adam(0.1), Settings(steps=5, patience=2), SearchSettings(generations=8), key=jax.random.key(0)
-    )
-    assert not solution.health.usable
-    assert "does not foretell" in solution.health.reason
-    assert solution.result.chosen == "search"
-    assert np.abs(where(solution.result.point) - 1).max() < 0.15
-    assert "Gradients carry nothing" in solution.result.notes[0]
+    stages = [Search(generations=8), GradientCheck(), Race(), Descent(optax.adam(0.1), steps=5, patience=2)]
+    fit = solve(problem, stages, key=jax.random.key(0))
+    assert not fit.gradients.usable
+    assert "does not foretell" in fit.gradients.reason
+    assert fit.chosen == "search"
+    assert np.abs(where(fit.point) - 1).max() < 0.15
+    assert "Gradients carry nothing" in fit.notes[0]
+    assert (fit.finished, fit.race, len(fit.history)) == (True, None, 0)
+    assert fit.search.evaluations == 2 * (8 * 10 + (6 + 2) * 2)
+
+
+def test_gradients_that_carry_nothing_are_said_without_a_search(directed):
+    fit = run(GradientCheck(), landscape(directed, kind="rough"), jax.random.key(0))
+    assert not fit.gradients.usable
+    assert not fit.finished
+    assert "search first" in fit.notes[0]
 
 
 def test_noise_asks_for_seeds(directed):
     """A slope of 0.7 with noise of 1 per seed takes some seeds to stand out, noise of 20 too many."""
     point = {"k": jnp.asarray(0.3), "drive": jnp.asarray(0.3)}
-    some = gradient_health(landscape(directed, noise=1.0), point, jax.random.key(0), seeds=20, most_seeds=8)
+    key = jax.random.key(0)
+    some = GradientCheck(seeds=20, most_seeds=8).measure(landscape(directed, noise=1.0), point, key)
     assert some.usable, some.reason
     assert 1 < some.seeds <= 8
-    many = gradient_health(landscape(directed, noise=20.0), point, jax.random.key(0), seeds=20, horizons=(None,))
+    many = GradientCheck(seeds=20, most_seeds=4).measure(landscape(directed, noise=20.0), point, key)
     assert not many.usable or many.seeds == 4
-    none = gradient_health(landscape(directed), point, jax.random.key(0), seeds=20)
+    none = GradientCheck(seeds=20, most_seeds=4).measure(landscape(directed), point, key)
     assert none.usable
     assert none.seeds == 1
 
@@ -193,40 +270,205 @@ def test_noise_asks_for_seeds(directed):
 def test_a_race_is_won_by_the_deeper_basin(directed):
     problem = landscape(directed, noise=0.01)
     starts = [{"k": jnp.asarray(x), "drive": jnp.asarray(x)} for x in (-1.2, -2.0, 0.5, 0.4)]
-    found = race(problem, starts, optax.adam(0.1), key=jax.random.key(0), steps=4)
+    fit = run(Race(optax.adam(0.1), steps=4), problem, jax.random.key(0), starts)
+    found = fit.race
     assert found.winner in (2, 3)
     assert found.losses.shape == (8, 4)
     assert np.isnan(found.losses[4:, :2]).all()
     assert np.isfinite(found.losses[4:, 2:]).all()
-    assert (where(found.point) > where(starts[found.winner])).all()
+    assert (where(fit.point) > where(starts[found.winner])).all()
+
+
+def test_a_race_needs_no_run_of_one(directed):
+    fit = Fit.begin(landscape(directed))
+    assert Race().run(fit, jax.random.key(0)) is fit
 
 
 def test_solve_finds_the_global_basin_from_the_wrong_one(directed):
-    problem = landscape(directed, noise=0.02)
-    problem = replace(problem, parameters=problem.parameters.at(problem.parameters.values(
-        {"k": jnp.asarray(-1.5), "drive": jnp.asarray(-1.5)}
-    )))  # fmt: skip
-    settings = Settings(steps=30, patience=10)
-    local = solve(problem, optax.adam(0.1), settings, None, key=jax.random.key(3))
-    assert np.abs(where(local.result.point) + 1.5).max() < 0.3
-    both = solve(problem, optax.adam(0.1), settings, SearchSettings(generations=10), key=jax.random.key(3))
-    assert np.abs(where(both.result.point) - 1).max() < 0.15
-    assert both.result.initial["k"] == pytest.approx(local.result.initial["k"])
+    problem = landscape(directed, noise=0.02, start=(-1.5, -1.5))
+    local = [GradientCheck(), Descent(optax.adam(0.1), steps=30, patience=10)]
+    near = solve(problem, local, key=jax.random.key(3))
+    assert np.abs(where(near.point) + 1.5).max() < 0.3
+    stages = [Search(generations=10), GradientCheck(), Race(optax.adam(0.1)), local[-1]]
+    both = solve(problem, stages, key=jax.random.key(3))
+    assert np.abs(where(both.point) - 1).max() < 0.15
+    assert both.initial["k"] == pytest.approx(near.initial["k"])
+    assert both.seconds > 0
 
 
 def test_either_stage_alone(directed):
-    problem = landscape(directed)
-    kinds = {"key": jax.random.key(0)}
-    alone = solve(problem, optax.adam(0.1), Settings(steps=0), SearchSettings(generations=3, population=6), **kinds)
-    assert (alone.result.chosen, alone.raced, len(alone.result.history)) == ("search", None, 0)
-    assert alone.result.point["k"] == alone.searched.candidates[0].point["k"]
-    descent = solve(problem, optax.adam(0.1), Settings(steps=2, patience=2), None, **kinds)
-    assert descent.searched is None
-    assert len(descent.result.history["loss"]) == 2
+    problem, key = landscape(directed), jax.random.key(0)
+    alone = solve(problem, [Search(generations=3, population=6)], key=key)
+    assert (alone.chosen, alone.race, len(alone.history)) == ("search", None, 0)
+    assert alone.point["k"] == alone.search.candidates[0].point["k"]
+    descent = solve(problem, [Descent(optax.adam(0.1), steps=2, patience=2)], key=key)
+    assert descent.search is None
+    assert len(descent.history["loss"]) == 2
     with pytest.raises(InputError, match="neither a search"):
-        solve(problem, optax.adam(0.1), Settings(steps=0), None, **kinds)
+        solve(problem, [], key=key)
 
 
 def test_resuming_nothing_is_refused(directed, tmp_path):
     with pytest.raises(InputError, match="nothing to resume"):
-        solve(landscape(directed), optax.adam(0.1), key=jax.random.key(0), folder=tmp_path / "none", resume=True)
+        solve(landscape(directed), key=jax.random.key(0), folder=tmp_path / "none", resume=True)
+
+
+def test_a_whole_solution_goes_on_where_it_was_cut(directed, tmp_path, monkeypatch):
+    """Cut in any stage: what is not saved is computed again, to the same bits."""
+    monkeypatch.setattr("fitting.optimize.descent.SAVE_SECONDS", 0.0)
+    problem, key = landscape(directed, noise=0.05), jax.random.key(4)
+    stages = [Search(generations=4), GradientCheck(), Race(optax.adam(0.1)), Descent(optax.adam(0.1), steps=6)]
+    whole = solve(problem, stages, key=key)
+
+    class Died(Exception):
+        pass
+
+    for stage, done in (("search", 2), ("gradients", 1), ("race", 2), ("descent", 3)):
+
+        def die(progress, stage=stage, done=done):
+            if (progress.stage, progress.done) == (stage, done):
+                raise Died
+
+        folder = tmp_path / stage
+        with pytest.raises(Died):
+            solve(problem, stages, key=key, folder=folder, progress=die)
+        rest = solve(problem, stages, key=key, folder=folder, resume=True)
+        for name in whole.fitted:
+            assert rest.fitted[name].tobytes() == whole.fitted[name].tobytes(), (stage, name)
+        np.testing.assert_array_equal(rest.history["loss"], whole.history["loss"])
+
+
+def tiny(kind):
+    """Four regions, a target of their distances, and little time; by simulation or linear response."""
+    rng = np.random.default_rng(7)
+    lengths = rng.uniform(20, 100, (4, 4))
+    lengths = (lengths + lengths.T) / 2
+    network = network_of(rng.uniform(0.2, 1, (4, 4)), lengths, drive=0.6)
+    observation = Observation(transient=0.5, trim=0.25, orthogonalize=False)
+    parameters = [
+        Parameter("k", 0.8, 0.2, 6.0, scale="log"),
+        Parameter("signal_speed", 4.0, 2.0, 10.0, unit="m/s"),
+        Parameter("drive", 0.6, 0.4, 0.68, per_region=True),
+    ]
+    simulation = Simulation(network, observation, duration=3500.0, dt=1.0)
+    predictor = simulation if kind == "simulate" else LinearResponse(network, observation, dt=1.0, frequencies=5)
+    return Problem(predictor, parameters, target_of(np.exp(-lengths / 60)), Objective(spectrum=0.0)), simulation
+
+
+SHORT = {
+    "search": Search(generations=2, population=4, finalists=2, seeds=1, spread=0.7),
+    "race": Race(optax.adam(0.1), steps=1),
+    "descent": Descent(optax.adam(0.1), steps=2, patience=2, average=1),
+}
+
+
+@pytest.mark.parametrize("strategy", ["simulate", "response", "response_then_simulate"])
+def test_a_fit_that_is_declared_again_is_the_same(strategy):
+    """Whatever stages change of the problem on their way: refits of every strategy begin where the first began."""
+    problem, simulation = tiny(strategy)
+    stages = {
+        "simulate": [SHORT["search"], GradientCheck(seeds=2), SHORT["race"], SHORT["descent"]],
+        "response": list(SHORT.values()),
+        "response_then_simulate": [
+            *SHORT.values(),
+            Polish(optax.adam(0.1), steps=2, patience=2, average=1, predictor=simulation),
+        ],
+    }[strategy]
+    key = jax.random.key(11)
+    first = solve(problem, stages, key=key)
+    assert first.declared is problem
+    again = solve(first.declared, stages, key=key)
+    assert set(first.fitted) == {"k", "signal_speed", "drive"}
+    for name in first.fitted:
+        assert first.fitted[name].tobytes() == again.fitted[name].tobytes(), name
+    np.testing.assert_array_equal(first.history["loss"], again.history["loss"])
+    assert len(first.history["loss"]) == 2
+    last = Simulation if strategy == "response_then_simulate" else type(problem.predictor)
+    assert type(first.problem.predictor) is last
+    if strategy == "response_then_simulate":
+        assert type(first.declared.predictor) is LinearResponse
+        assert first.problem.predictor.duration == simulation.duration
+        terms = first.problem.evaluate(first.fitted, key)[0]
+        assert np.isfinite(float(terms.loss))
+
+
+def test_a_polish_follows_the_network_of_its_fit(tmp_path):
+    """Not the one that its predictor was declared with, and in a file of its own."""
+    problem, simulation = tiny("response")
+    other = replace(simulation, network=replace(simulation.network, coupling="additive"))
+    polish = Polish(optax.adam(0.1), steps=1, patience=2, average=1, predictor=other)
+    fit = solve(problem, [polish], key=jax.random.key(0), folder=tmp_path / "c")
+    assert fit.problem.network.coupling == "diffusive"
+    assert fit.problem.network.bounds.speed == (2.0, 10.0)
+    assert [file.name for file in (tmp_path / "c").iterdir()] == ["polish.npz"]
+
+
+@dataclass(frozen=True, eq=False)
+class Structural(Predictor):
+    """Connectivity is k times the weights of the connections, and noise: a predictor in a few lines."""
+
+    network: Network
+    observation: Observation
+    noise: float = 0.01
+
+    noisy = True
+    seconds = 60.0
+
+    def activity(self, values, key):
+        noise = jax.random.normal(key, self.network.weights.shape)
+        return jnp.tanh(values["k"] * jnp.asarray(self.network.weights)) + self.noise * noise
+
+    def observe(self, activity, observation, spectrum=False):
+        fc = (activity + activity.T) / 2
+        return Prediction(fc[None], None, jnp.zeros(()))
+
+    def traces(self, activity):
+        return jnp.zeros((0, self.network.regions))
+
+    def cost(self, gradient=False):
+        return Cost(1e-5, 10_000)
+
+    def horizons(self):
+        return {"whole": self}
+
+    def forward_mode(self):
+        return self
+
+    def remarks(self, values):
+        return ["Weights of connections, and nothing else."]
+
+
+def test_a_predictor_of_ones_own_goes_through_all_stages(directed, tmp_path):
+    """One dataclass is all that a third predictor takes: every stage runs, k is found, and its fit is resumed."""
+    network = network_of(*directed)
+    predictor = Structural(network, Observation())
+    truth = Structural(network, Observation(), noise=0.0).predict({"k": 2.0}, jax.random.key(0)).fc
+
+    def distance(prediction, target):
+        return ((prediction.fc - target.fc) ** 2).mean()
+
+    problem = Problem(predictor, [Parameter("k", 0.5, 0.1, 8.0, scale="log")], target_of(truth), distance)
+    stages = [
+        Search(generations=4, population=6),
+        GradientCheck(),
+        Race(optax.adam(0.1)),
+        Descent(optax.adam(0.05), steps=30, patience=15),
+    ]
+    told = []
+    fit = solve(problem, stages, key=jax.random.key(0), folder=tmp_path / "c", progress=lambda p: told.append(p.stage))
+    assert list(dict.fromkeys(told)) == ["search", "gradients", "race", "descent"]
+    assert fit.search is not None
+    assert fit.gradients.usable, fit.gradients.reason
+    assert fit.gradients.forward_error < 1e-8
+    assert fit.race is not None
+    assert float(fit.fitted["k"]) == pytest.approx(2.0, abs=0.1)
+    again = solve(problem, stages, key=jax.random.key(0), folder=tmp_path / "c", resume=True)
+    assert again.fitted["k"].tobytes() == fit.fitted["k"].tobytes()
+    with pytest.raises(InputError, match=r"problem\.predictor\.noise was 0.01, is now 0.02"):
+        solve(
+            replace(problem, predictor=replace(predictor, noise=0.02)),
+            stages,
+            key=jax.random.key(0),
+            folder=tmp_path / "c",
+            resume=True,
+        )

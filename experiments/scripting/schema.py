@@ -13,12 +13,17 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from fitting.evaluate import EvaluationSettings
+from fitting.network import Network
 from fitting.objective import Objective
-from fitting.optimize import Parameter, SearchSettings, Settings
+from fitting.optimize import Descent, GradientCheck, Parameter, Race, Search
+from fitting.predict import LinearResponse, Simulation
 from fitting.signal import Observation
 
 #: A number in the unit that the setting names, or a number and a unit: ``"30 s"``.
 Quantity = int | float | str
+
+#: Defaults of settings that are none of the library's classes.
+OTHERS: dict[str, Any] = {"delays": "measured", "seeds": 1, "seconds": None}
 
 #: Seed, ``true``, ``auto``: what a setting of several types may be.
 Choice = bool | str
@@ -32,28 +37,15 @@ def settings_of(name: str, library: type, /, **types: Any) -> type:
     hints = get_type_hints(library) | types
     fields = []
     for f in dataclasses.fields(library):
-        if hints.get(f.name) is None:
+        if not f.init or hints.get(f.name) is None:
             continue
         default = f.default_factory if f.default_factory is not dataclasses.MISSING else None
         value = MISSING if f.default is dataclasses.MISSING else f.default
         fields.append((f.name, hints[f.name], field(default_factory=default or (lambda value=value: value))))
     known = {f.name for f in dataclasses.fields(library)}
-    fields += [(key, hint, field(default=MISSING)) for key, hint in types.items() if hint and key not in known]
+    others = {key: hint for key, hint in types.items() if hint and key not in known}
+    fields += [(key, hint, field(default=OTHERS.get(key, MISSING))) for key, hint in others.items()]
     return dataclasses.make_dataclass(name, fields, namespace={"__module__": __name__})
-
-
-@dataclass
-class NetworkSchema:
-    """See :class:`fitting.network.Network`."""
-
-    node: str = "wilson_cowan_alpha"
-    coupling: str = "diffusive"
-    noise: str = "ornstein_uhlenbeck"
-    drive: float = 0.0
-    speed_bounds: list[Quantity] = field(default_factory=lambda: ["3 m/s", "20 m/s"])
-    interpolation: str = "linear"
-    delays: str = "measured"
-    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,7 +60,33 @@ class NeurolibSchema:
 
 @dataclass
 class DataSchema:
-    """What is fitted, and the connectome."""
+    """What is fitted, and the connectome.
+
+    Parameters
+    ----------
+    source, connectome, path : str
+        What is read, and from where
+    duration, seed, truth, network : of the demo
+        The recording that is simulated
+    length_units : str
+        Of a connectome's file that does not say: mm, cm, m
+    connectome_atlas, atlas : str
+        AAL2, AAL or Desikan-Killiany, where names alone do not tell; of the connectome, and of the data
+    fs : float
+        Sampling rate in Hz of a recording whose file does not say
+    seconds : float
+        Length in s of the recording behind a matrix, where it is known
+    weights : str
+        Scale of the connectome's weights: max, row, spectral, log, none
+    regions : int
+        The first so many regions of the connectome; null: all
+    held_out : float
+        Share of the data that the fit must not see, e.g. 0.3
+    held_out_by : str
+        Of what: pairs, regions (of a matrix), time, runs, subjects (of recordings)
+    split_seed : int
+        Chooses them
+    """
 
     source: str = MISSING
     connectome: str = MISSING
@@ -82,21 +100,20 @@ class DataSchema:
     atlas: str = ""
     fs: float | None = None
     neurolib: NeurolibSchema = field(default_factory=NeurolibSchema)
+    weights: str = "max"
     regions: int | None = None
+    seconds: float | None = None
     held_out: float = 0.0
     held_out_by: str = "pairs"
     split_seed: int = 0
 
 
 @dataclass
-class ResponseSchema:
-    """See :class:`fitting.optimize.ResponseProblem`."""
+class SolverSchema:
+    """What a fit is solved by: the predictor, and the stages in their order."""
 
-    frequencies: int = 17
-    damping: Quantity = "8 1/s"
-    penalty: float = 0.1
-    seconds: float | None = None
-    spread: float = 0.0
+    predictor: str = "simulation"
+    stages: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -105,18 +122,6 @@ class PolishSchema:
 
     steps: int = 10
     learning_rate: float = 0.02
-
-
-@dataclass
-class SimulationSchema:
-    """See :class:`fitting.optimize.Problem`."""
-
-    duration: Quantity = "30 s"
-    dt: Quantity = "0.25 ms"
-    start: str = "node"
-    seeds: int = 1
-    adjoint: str = "block"
-    horizon: Quantity | None = None
 
 
 @dataclass
@@ -131,11 +136,40 @@ class FiguresSchema:
 # Quantities of a parameter may also be lists; the library says what is wrong with them. (OmegaConf 2.3 could not keep a
 # choice of types in a mapping of any length.)
 ParameterSchema: Any = settings_of("ParameterSchema", Parameter, name=None)
+NetworkSchema: Any = settings_of(
+    "NetworkSchema", Network, connectome=None, node=str, parameters=dict[str, Any], bounds=None, delays=str
+)
 ObservationSchema: Any = settings_of("ObservationSchema", Observation, orthogonalize=Choice)
+SimulationSchema: Any = settings_of(
+    "SimulationSchema", Simulation, network=None, observation=None, duration=Quantity, dt=Quantity,
+    horizon=Quantity | None, seeds=int,
+)  # fmt: skip
+ResponseSchema: Any = settings_of(
+    "ResponseSchema", LinearResponse, network=None, observation=None, dt=None, damping=Quantity, seconds=float | None
+)
+ObjectiveSchema: Any = settings_of("ObjectiveSchema", Objective, sampling_variance=None)
+SearchSchema: Any = settings_of("SearchSchema", Search, around=None, name=None)
+GradientsSchema: Any = settings_of("GradientsSchema", GradientCheck, name=None)
+RaceSchema: Any = settings_of("RaceSchema", Race, optimizer=None, name=None)
+FitSchema: Any = settings_of("FitSchema", Descent, optimizer=None, name=None)
 EvaluationSchema: Any = settings_of("EvaluationSchema", EvaluationSettings, duration=Quantity | None, bands=list)
-ObjectiveSchema: Any = settings_of("ObjectiveSchema", Objective)
-SearchSchema: Any = settings_of("SearchSchema", SearchSettings)
-FitSchema: Any = settings_of("FitSchema", Settings)
+
+
+#: Sections of the config, each with its schema and the class of the library that says what its settings mean.
+SECTIONS: dict[str, tuple[Any, type]] = {
+    "network": (NetworkSchema, Network),
+    "observation": (ObservationSchema, Observation),
+    "simulation": (SimulationSchema, Simulation),
+    "response": (ResponseSchema, LinearResponse),
+    "objective": (ObjectiveSchema, Objective),
+    "parameters.NAME": (ParameterSchema, Parameter),
+    "search": (SearchSchema, Search),
+    "gradients": (GradientsSchema, GradientCheck),
+    "race": (RaceSchema, Race),
+    "fit": (FitSchema, Descent),
+    "evaluation": (EvaluationSchema, EvaluationSettings),
+    "data": (DataSchema, DataSchema),
+}
 
 
 @dataclass
@@ -149,19 +183,21 @@ class Schema:
     precision: int = 32
     compilation_cache: str | None = None
     device: str | None = None
-    solver: str = "simulate"
+    solver: SolverSchema = field(default_factory=SolverSchema)
     data: DataSchema = field(default_factory=DataSchema)
     network: NetworkSchema = field(default_factory=NetworkSchema)
     observation: ObservationSchema = field(default_factory=ObservationSchema)
     objective: ObjectiveSchema = field(default_factory=ObjectiveSchema)
     parameters: dict[str, ParameterSchema] = field(default_factory=dict)
     optimizer: Any = MISSING
-    evaluation: EvaluationSchema = field(default_factory=EvaluationSchema)
-    response: ResponseSchema = field(default_factory=ResponseSchema)
-    polish: PolishSchema = field(default_factory=PolishSchema)
     simulation: SimulationSchema = field(default_factory=SimulationSchema)
+    response: ResponseSchema = field(default_factory=ResponseSchema)
     search: SearchSchema = field(default_factory=SearchSchema)
+    gradients: GradientsSchema = field(default_factory=GradientsSchema)
+    race: RaceSchema = field(default_factory=RaceSchema)
     fit: FitSchema = field(default_factory=FitSchema)
+    polish: PolishSchema = field(default_factory=PolishSchema)
+    evaluation: EvaluationSchema = field(default_factory=EvaluationSchema)
     figures: FiguresSchema = field(default_factory=FiguresSchema)
     study: Any = None
 

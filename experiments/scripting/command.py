@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import json
@@ -14,9 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import environment  # noqa: F401
-
-# isort: split
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,9 +22,9 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from schema import Schema
 
 from fitting import InputError
+from scripting.schema import SECTIONS, Schema
 
 #: Score of a job of a sweep that failed or diverged: the worst correlation there is.
 PENALTY = -1.0
@@ -34,7 +32,7 @@ PENALTY = -1.0
 #: What a user can correct: printed as a sentence, without a traceback.
 SENTENCES = (InputError, OmegaConfBaseException)
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def run(main: Callable[[], Any]):
@@ -179,5 +177,24 @@ def _groups() -> str:
     return "\n".join(f"  {n:<20} {', '.join(o)}" for n, o in options.items() if n not in ("experiment", "hydra"))
 
 
+def _meaning(library: type, name: str) -> str:
+    """The first sentence that a class says of one of its parameters."""
+    said = re.search(rf"\n    [\w, ]*\b{name}\b[\w, ]* : [^\n]*\n((?:        .*\n)+)", library.__doc__ or "")
+    return " ".join(said[1].split()).split(". ")[0].rstrip(".") if said else ""
+
+
+def _settings() -> str:
+    """Every setting of the library's classes, with its default and its meaning, for the help page."""
+    lines = []
+    for section, (schema, library) in SECTIONS.items():
+        for f in dataclasses.fields(schema):
+            value = f.default_factory() if callable(f.default_factory) else f.default
+            shown = value if value == "???" else json.dumps(value, default=lambda x: vars(x))
+            lines.append(f"  {f'{section}.{f.name}={shown}':<44} {_meaning(library, f.name)}")
+    # Hydra takes a dollar sign for the beginning of a reference.
+    return "\n".join(lines).replace("$", "")
+
+
+OmegaConf.register_new_resolver("fitting_settings", _settings, replace=True)
 OmegaConf.register_new_resolver("fitting_experiments", _experiments, replace=True)
 OmegaConf.register_new_resolver("fitting_groups", _groups, replace=True)

@@ -1,4 +1,4 @@
-"""What a simulation will cost: foretold before anything is compiled, or read off the compiled program."""
+"""What predictions cost: foretold before anything is compiled, or measured on the compiled program."""
 
 from __future__ import annotations
 
@@ -10,33 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.network.simulate import Network, simulate, steps_of
+from fitting.network import BLOCK, Adjoint, Network, simulate, steps_of
 
 
-class Estimate(NamedTuple):
-    """Cost of a simulation: see :func:`estimate`.
+class Cost(NamedTuple):
+    """What one call needs: one core of a CPU for so many seconds, without compiling, and so much memory."""
 
-    Attributes
-    ----------
-    steps : int
-    bytes : int
-        Memory that the compiled program needs beyond its input, for all candidates.
-    seconds : float
-        Expected time of one call, after compiling.
-    seconds_per_second : float
-        The same for one second of simulated time.
-    """
-
-    steps: int
-    bytes: int
     seconds: float
-    seconds_per_second: float
+    bytes: int
 
     def __str__(self):
-        return (
-            f"{self.steps:,} steps, {self.bytes / 1e6:,.0f} MB, about {self.seconds:.2g} s "
-            f"({self.seconds_per_second:.2g} s per simulated second)"
-        )
+        return f"{self.bytes / 1e6:,.0f} MB, about {self.seconds:.2g} s"
 
 
 #: Seconds per step that does nothing but the nodes and noise, and per connection whose delay allows blocks, and is too
@@ -48,6 +32,12 @@ SHORT_BLOCK = 4
 
 #: What a gradient costs: times the seconds of a simulation, numbers kept of each region and step.
 GRADIENT, KEPT, KEPT_FOR_GRADIENT = 3.3, 2.0, 5.3
+
+#: Seconds of a value and gradient of orthogonalised envelope connectivity: per pair of regions and sample.
+CONNECTIVITY_SECONDS = 1.1e-8
+
+#: Seconds of a value and gradient by linear response, per frequency: times regions squared, and cubed.
+RESPONSE_SECONDS = (1.5e-6, 1.2e-9)
 
 #: Seconds that :func:`pace` takes on the machine that the numbers above were measured on.
 PACE_SECONDS = 2.4e-4
@@ -70,10 +60,10 @@ def memory(network: Network, steps: int, gradient: bool = False) -> int:
 
     Examples
     --------
-    >>> import numpy as np
+    >>> from fitting.data import hcp_aal2
     >>> from fitting.network import Network
-    >>> from fitting.network.estimate import memory
-    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0))
+    >>> from fitting.predict.cost import memory
+    >>> network = Network(hcp_aal2(regions=3))
     >>> memory(network, 120_000) == 2 * memory(network, 60_000)
     True
     """
@@ -81,8 +71,8 @@ def memory(network: Network, steps: int, gradient: bool = False) -> int:
     return int(kept * jnp.result_type(float).itemsize * steps * network.regions)
 
 
-def foretell(network: Network, *, duration: float, dt: float, gradient: bool = False) -> Estimate:
-    """What :func:`estimate` measures, within a factor of about two, in milliseconds and without compiling anything.
+def simulation_cost(network: Network, *, duration: float, dt: float, gradient: bool = False) -> Cost:
+    """What :func:`measured_cost` measures, within a factor of about two, in milliseconds and without compiling.
 
     Parameters
     ----------
@@ -94,15 +84,15 @@ def foretell(network: Network, *, duration: float, dt: float, gradient: bool = F
 
     Returns
     -------
-    Estimate
-        On one core of a CPU.
+    Cost
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from fitting.network import Network, foretell
-    >>> foretell(Network(np.ones((3, 3)), np.full((3, 3), 50.0)), duration=60_000.0, dt=0.5).steps
-    120000
+    >>> from fitting.data import hcp_aal2
+    >>> from fitting.network import Network
+    >>> from fitting.predict.cost import simulation_cost
+    >>> simulation_cost(Network(hcp_aal2(regions=3)), duration=60_000.0, dt=0.5).bytes > 1_000_000
+    True
     """
     steps, wide = steps_of(duration, dt), jnp.result_type(float).itemsize
     each = STEP_SECONDS
@@ -110,23 +100,23 @@ def foretell(network: Network, *, duration: float, dt: float, gradient: bool = F
         cost = SHORT_SECONDS if level.block < SHORT_BLOCK else CONNECTION_SECONDS
         each += cost * float(level.incoming.real.sum())
     each *= pace() * (GRADIENT if gradient else 1.0) * (1.5 if wide == 8 else 1.0)
-    return Estimate(steps, memory(network, steps, gradient), each * steps, each * 1000 / dt)
+    return Cost(each * steps, memory(network, steps, gradient))
 
 
-def estimate(
+def measured_cost(
     network: Network,
     *,
     duration: float,
     dt: float,
     gradient: bool = True,
-    adjoint: str = "block",
+    adjoint: Adjoint = BLOCK,
     parameters: Mapping[str, Any] | None = None,
     candidates: int = 1,
-) -> Estimate:
-    """Steps, memory and time of a simulation or of its gradient, before it is run.
+) -> Cost:
+    """Memory and time of a simulation or of its gradient, on the current device.
 
     Memory is read off the program, compiled for the whole duration but not run; time is measured on
-    a short simulation (0.5 s, or less if the duration is) on the current device.
+    a short simulation (0.5 s, or less if the duration is).
 
     Parameters
     ----------
@@ -134,9 +124,9 @@ def estimate(
     duration, dt : float
         In ms.
     gradient : bool
-        Estimate value and gradient with respect to ``parameters``.
-    adjoint : str
-        See :func:`simulate`; ``"forward"`` is estimated as forward-mode derivatives.
+        Value and gradient with respect to ``parameters``.
+    adjoint : Adjoint
+        Of kind ``"forward"``, forward-mode derivatives are measured.
     parameters : mapping, optional
         Values that the gradient is taken for; k, signal speed and sigma unless given.
     candidates : int
@@ -144,16 +134,16 @@ def estimate(
 
     Returns
     -------
-    Estimate
+    Cost
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from fitting.network import Network, estimate
-    >>> network = Network(np.ones((3, 3)), np.full((3, 3), 50.0), drive=0.6)
-    >>> cost = estimate(network, duration=60_000.0, dt=0.5)
-    >>> cost.steps, cost.bytes > 0, cost.seconds > 0
-    (120000, True, True)
+    >>> from fitting.data import hcp_aal2
+    >>> from fitting.network import Network
+    >>> from fitting.predict.cost import measured_cost
+    >>> cost = measured_cost(Network(hcp_aal2(regions=3)), duration=60_000.0, dt=0.5)
+    >>> cost.bytes > 0, cost.seconds > 0
+    (True, True)
     """
     if parameters is None:
         parameters = {name: network.default(name) for name in ("k", "signal_speed", "sigma")}
@@ -165,7 +155,7 @@ def estimate(
             run = simulate(network, values, duration=duration, dt=dt, key=jax.random.key(0), adjoint=adjoint)
             return (run.rates**2).mean()
 
-        derivative = jax.jacfwd(total) if adjoint == "forward" else jax.value_and_grad(total)
+        derivative = jax.jacfwd(total) if adjoint.kind == "forward" else jax.value_and_grad(total)
         return jax.jit(jax.vmap(derivative if gradient else total)).lower(shape).compile()
 
     steps = steps_of(duration, dt)
@@ -176,4 +166,4 @@ def estimate(
     began = time.perf_counter()
     jax.block_until_ready(run(shape))
     each = (time.perf_counter() - began) / short
-    return Estimate(steps, int(analysis.temp_size_in_bytes), each * steps, each * 1000 / dt)
+    return Cost(each * steps, int(analysis.temp_size_in_bytes))

@@ -7,38 +7,38 @@ import json
 import os
 import shlex
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import environment  # noqa: F401
-
-# isort: split
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from fitting import InputError
 from fitting.devices import first_process
-from fitting.report import versions
+from fitting.report import Summary, versions
 
 #: Written when a run begins; ``run=FOLDER`` reads it.
 RUN_FILE = "run.json"
 
 
-class Begun(NamedTuple):
-    """A run that has begun: its whole config, folder and console, and its score if it was finished before."""
+class Run(NamedTuple):
+    """A run that has begun: its whole config, folder and console, when that was, and its score if it was finished."""
 
     config: DictConfig
     folder: Path
     console: Console
+    began: float
     score: float | None
 
 
-def begin(config: DictConfig) -> Begun:
+def begin(config: DictConfig) -> Run:
     """Begin the run that a command line describes, or names by ``run=FOLDER``, in Hydra's folder.
 
     Of several processes (``jax.distributed``), the first one writes and prints.
     """
+    began = time.perf_counter()
     folder, console = Path(HydraConfig.get().runtime.output_dir), Console(quiet=not first_process())
     config = stored(config)
     if config.resume is False and int(os.environ.get("SLURM_RESTART_COUNT", "0")):
@@ -49,7 +49,7 @@ def begin(config: DictConfig) -> Begun:
         console.print(f"Done before: {folder}", soft_wrap=True)
     elif first_process():
         record_run(config, folder)
-    return Begun(config, folder, console, score)
+    return Run(config, folder, console, began, score)
 
 
 def stored(config: DictConfig) -> DictConfig:
@@ -61,7 +61,7 @@ def stored(config: DictConfig) -> DictConfig:
     if not file.is_file():
         raise InputError(f"run={folder}: there is no {RUN_FILE}, which every run of fit.py writes when it begins")
     try:
-        found = OmegaConf.create(json.loads(file.read_text(encoding="utf-8"))["config"])
+        config_of_run = OmegaConf.create(json.loads(file.read_text(encoding="utf-8"))["config"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged: {error}") from None
     for override in HydraConfig.get().overrides.task:
@@ -70,9 +70,9 @@ def stored(config: DictConfig) -> DictConfig:
         if name == "experiment":
             raise InputError("run=FOLDER brings its own settings; experiment=... cannot change them as a whole")
         if name != "run":
-            OmegaConf.update(found, name, OmegaConf.select(config, name), force_add=True)
-    found.run = None
-    return found
+            OmegaConf.update(config_of_run, name, OmegaConf.select(config, name), force_add=True)
+    config_of_run.run = None
+    return config_of_run
 
 
 def record_run(config: DictConfig, folder: Path):
@@ -107,8 +107,9 @@ def finished(config: DictConfig, folder: Path) -> float | None:
     file = folder / "summary.json"
     if config.resume != "auto" or not file.is_file():
         return None
-    summary = json.loads(file.read_text(encoding="utf-8"))
-    return summary["fc_correlation"]["fresh_seeds"]["mean"] if "fc_correlation" in summary else None
+    if "fc_correlation" not in json.loads(file.read_text(encoding="utf-8")):
+        return None  # a job that failed left a note
+    return Summary.read(file).fc_correlation.mean_fc.r
 
 
 def git_state() -> dict[str, Any] | None:

@@ -1,25 +1,29 @@
-"""What a connectivity matrix can tell about parameters, by linear response."""
+"""What a connectivity matrix can tell about parameters, by a predictor without noise."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Float
 
 from fitting.errors import InputError
-from fitting.evaluate.identifiability import Identifiability, _unit
-from fitting.optimize import ResponseProblem
+from fitting.evaluate.uncertainty import (
+    DEVIANCE_95,
+    Identifiability,
+    Minimum,
+    Profile,
+    below,
+    bounded,
+    minimum,
+    verdict,
+)
+from fitting.optimize import Problem
+from fitting.progress import Progress, Reporter, silent
 from fitting.signal import upper_pairs
-
-#: 95 % quantile of chi-square with one degree of freedom: a higher deviance is outside the interval.
-DEVIANCE_95 = 3.841
 
 
 class Scatter(NamedTuple):
@@ -34,7 +38,7 @@ class Scatter(NamedTuple):
         return max(self.independent, self.dyadic)
 
 
-def estimate_scatter(problem: ResponseProblem, point: Mapping[str, Any]) -> dict[str, Scatter]:
+def estimate_scatter(problem: Problem, point: Mapping[str, Any]) -> dict[str, Scatter]:
     r"""Scatter of the estimates of the global parameters, all others being unknown too.
 
     The target's pairs are taken as :math:`a + b\,FC(\theta)` plus errors as large as the fit leaves them, with a
@@ -46,7 +50,7 @@ def estimate_scatter(problem: ResponseProblem, point: Mapping[str, Any]) -> dict
 
     Parameters
     ----------
-    problem : ResponseProblem
+    problem : Problem
     point : mapping
         Unconstrained fitted point.
 
@@ -58,25 +62,23 @@ def estimate_scatter(problem: ResponseProblem, point: Mapping[str, Any]) -> dict
     return _scatter(problem, _linear_fit(problem, point))
 
 
-def _scatter(problem: ResponseProblem, fit: _LinearFit) -> dict[str, Scatter]:
+def _scatter(problem: Problem, fit: _LinearFit) -> dict[str, Scatter]:
     left, size, right = np.linalg.svd(fit.jacobian, full_matrices=False)
     # Directions that nothing changes along are not estimated at all.
     known = size > size.max(initial=0.0) * 1e-6
     variance = (fit.residual**2).sum() / max(1, len(fit.residual) - 2 - len(fit.jacobian.T))
-    found = {}
-    for p in problem.parameters.free:
-        if p.per_region:
-            continue
+    scatter = {}
+    for p in problem.parameters.shared:
         direction = right[:, fit.column[p.name]]
         # Directions that the pairs are too few to span are unknown as well.
         if 1 - (direction[known] ** 2).sum() > 1e-6:
-            found[p.name] = Scatter(np.inf, np.inf)
+            scatter[p.name] = Scatter(np.inf, np.inf)
             continue
         influence = left[:, known] @ (direction[known] / size[known])
         independent = variance * (influence**2).sum()
         dyadic = _dyadic_variance(influence * fit.residual, fit.rows, fit.columns)
-        found[p.name] = Scatter(float(np.sqrt(independent)), float(np.sqrt(dyadic)))
-    return found
+        scatter[p.name] = Scatter(float(np.sqrt(independent)), float(np.sqrt(dyadic)))
+    return scatter
 
 
 class _LinearFit(NamedTuple):
@@ -89,12 +91,12 @@ class _LinearFit(NamedTuple):
     column: dict[str, int]  # of the jacobian, for parameters that all regions share
 
 
-def _linear_fit(problem: ResponseProblem, point: Mapping[str, Any]) -> _LinearFit:
+def _linear_fit(problem: Problem, point: Mapping[str, Any]) -> _LinearFit:
     rows, columns = upper_pairs(problem.network.regions, problem.target.pairs)
     flat, restore = ravel_pytree({name: jnp.asarray(value) for name, value in point.items()})
 
     def pairs_of(x):
-        return problem.respond(problem.parameters.values(restore(x)))[0][rows, columns]
+        return problem.predictor.predict(problem.parameters.values(restore(x)), None).fc[rows, columns]
 
     @jax.jit
     def model_and_jacobian(x):
@@ -107,7 +109,7 @@ def _linear_fit(problem: ResponseProblem, point: Mapping[str, Any]) -> _LinearFi
     explained, *_ = np.linalg.lstsq(nuisance, y, rcond=None)
     seen = explained[1] * (jacobian - nuisance @ np.linalg.lstsq(nuisance, jacobian, rcond=None)[0])
     position = restore(jnp.arange(len(flat), dtype=flat.dtype))
-    column = {p.name: int(position[p.name]) for p in problem.parameters.free if not p.per_region}
+    column = {p.name: int(position[p.name]) for p in problem.parameters.shared}
     return _LinearFit(seen, y - nuisance @ explained, rows, columns, column)
 
 
@@ -118,14 +120,14 @@ def _dyadic_variance(moved, rows, columns) -> float:
     return max(float((by_region**2).sum() - (moved**2).sum()), 0.0)
 
 
-def response_information(problem: ResponseProblem, point: Mapping[str, Any]) -> dict[str, Identifiability]:
-    """Whether linear response lets a target identify the global parameters, all others being unknown too.
+def fisher_information(problem: Problem, point: Mapping[str, Any]) -> dict[str, Identifiability]:
+    """Whether a predictor without noise lets a target identify the global parameters, all others being unknown too.
 
     From the curvature at the fitted point alone; :func:`profile_likelihood` follows a parameter to its bounds.
 
     Parameters
     ----------
-    problem : ResponseProblem
+    problem : Problem
     point : mapping
         Unconstrained fitted point.
 
@@ -134,63 +136,30 @@ def response_information(problem: ResponseProblem, point: Mapping[str, Any]) -> 
     dict of Identifiability
         By parameter; the interval is 1.96 of the cautious scatter of :func:`estimate_scatter` to either side.
     """
-    if all(p.per_region for p in problem.parameters.free):
+    if not problem.parameters.shared:
         return {}
     pairs = len(upper_pairs(problem.network.regions, problem.target.pairs)[0])
     return _local(problem, point, estimate_scatter(problem, point), pairs)
 
 
-def _local(problem: ResponseProblem, point, scatter: Mapping[str, Scatter], pairs: int) -> dict[str, Identifiability]:
-    found = {}
-    for p in problem.parameters.free:
-        if p.per_region:
-            continue
+def _local(problem: Problem, point, scatter: Mapping[str, Scatter], pairs: int) -> dict[str, Identifiability]:
+    answers = {}
+    for p in problem.parameters.shared:
         x, sd = float(point[p.name]), scatter[p.name].cautious
-        low, high = (float(p.bounded(jnp.asarray(np.clip(x + d, -12, 12)))) for d in (-1.96 * sd, 1.96 * sd))
+        interval = bounded(p, x - 1.96 * sd, x + 1.96 * sd)
         others = ", ".join(other.name for other in problem.parameters.free if other is not p) or "nothing"
         words = f"Fisher information over {pairs} pairs, with {others} unknown too, allows"
-        found[p.name] = verdict(p, (low, high), words)
-    return found
-
-
-def verdict(p, interval, words: str) -> Identifiability:
-    """Identifiable is what an interval leaves at most 80 % of its bounds for."""
-    low, high = interval
-    lowest, highest = (float(p.bounded(jnp.asarray(d))) for d in (-6.0, 6.0))
-    reason = f"{words} {low:.3g} to {high:.3g} {_unit(p)}".rstrip()
-    return Identifiability(high - low < 0.8 * (highest - lowest), reason, (low, high))
-
-
-class Profile(NamedTuple):
-    """The likelihood along one parameter, all others fitted anew at every value of it.
-
-    Attributes
-    ----------
-    values : array (point,)
-        Of the parameter, in its unit, from one bound to the other.
-    fc_correlation : array (point,)
-        Of the best fit with that value.
-    deviance : array (point,)
-        Twice the logarithm of the likelihood ratio to the best value.
-    unit : str
-    identifiability : Identifiability
-        Its interval is where the deviance is below 3.84: 95 %.
-    """
-
-    values: Float[np.ndarray, " point"]
-    fc_correlation: Float[np.ndarray, " point"]
-    deviance: Float[np.ndarray, " point"]
-    unit: str
-    identifiability: Identifiability
+        answers[p.name] = verdict(p, interval, words)
+    return answers
 
 
 def profile_likelihood(
-    problem: ResponseProblem,
+    problem: Problem,
     point: Mapping[str, Any],
     names: Sequence[str] | None = None,
     points: int = 9,
     steps: int = 30,
-    on_fit: Callable[[int, int], None] | None = None,
+    progress: Reporter = silent,
 ) -> dict[str, Profile]:
     r"""Follow the likelihood of each global parameter from the fitted point to its bounds.
 
@@ -203,11 +172,11 @@ def profile_likelihood(
     other likelihoods that take for independent what is not.
 
     Fits that stop short of the best make a profile steeper than it is. Intervals therefore are never narrower than
-    those of :func:`response_information`, which need no fits.
+    those of :func:`fisher_information`, which need no fits.
 
     Parameters
     ----------
-    problem : ResponseProblem
+    problem : Problem
     point : mapping
         Unconstrained fitted point.
     names : sequence of str, optional
@@ -216,8 +185,7 @@ def profile_likelihood(
         Values of each parameter, besides the fitted one.
     steps : int
         Steps of L-BFGS at each of them.
-    on_fit : callable, optional
-        Called with the number of fits done and in all.
+    progress : callable, optional
 
     Returns
     -------
@@ -228,7 +196,7 @@ def profile_likelihood(
     InputError
         If a name is not that of a free parameter of all regions.
     """
-    scalars = {p.name: p for p in problem.parameters.free if not p.per_region}
+    scalars = {p.name: p for p in problem.parameters.shared}
     names = list(scalars) if names is None else list(names)
     if unknown := sorted(set(names) - set(scalars)):
         raise InputError(
@@ -243,40 +211,39 @@ def profile_likelihood(
     linear = _linear_fit(problem, point)
     scatter = _scatter(problem, linear)
     local = _local(problem, point, scatter, pairs)
-    done, total = 0, len(names) * points
-    found = {}
+    done, profiles = 0, {}
     for name in names:
         x = float(point[name])
-        grid = np.linspace(-4.0, 4.0, points)
         refit = _Refit(problem, point, name, steps)
         along = _compensation(linear.jacobian, linear.column[name])
-        start, correlation = refit.at(x, refit.start)
-        fits = {x: correlation}
+        start = refit.at(x, [refit.start])
+        fits = {x: start.fc_correlation}
+        grid = np.linspace(-4.0, 4.0, points)
         # From the fitted value outwards, one side after the other.
         for side in (grid[grid < x][::-1], grid[grid >= x]):
-            others, before = start, x
+            others, before = start.point, x
             for value in side:
-                others, fits[value] = refit.at(value, others, (value - before) * along)
-                before = value
+                best = refit.at(value, [others, others + (value - before) * along])
+                others, before, fits[value] = best.point, value, best.fc_correlation
                 done += 1
-                if on_fit:
-                    on_fit(done, total)
-        at = np.array(sorted(fits))
-        r = np.array([fits[value] for value in at])
-        p = scalars[name]
-        spread = scatter[name]
-        shared = (spread.independent / spread.cautious) ** 2 if np.isfinite(spread.cautious) else 1.0
-        with np.errstate(invalid="ignore"):
-            likelihood = -pairs * shared * np.log1p(-(np.clip(r, 0.0, 1 - 1e-12) ** 2))
-        deviance = np.nanmax(likelihood) - likelihood
-        values = np.array([float(p.bounded(jnp.asarray(value))) for value in at])
-        low, high = (float(p.bounded(jnp.asarray(end))) for end in below(at, deviance, DEVIANCE_95))
-        around = local[name].interval
-        assert around is not None
-        low, high = min(low, around[0]), max(high, around[1])
-        words = f"profile likelihood and Fisher information over {pairs} pairs, all else fitted anew, allow"
-        found[name] = Profile(values, r, deviance, p.unit, verdict(p, (low, high), words))
-    return found
+                progress(Progress("profile likelihood", done, len(names) * points))
+        profiles[name] = _profile(scalars[name], fits, pairs, scatter[name], local[name])
+    return profiles
+
+
+def _profile(p, fits: Mapping[float, float], pairs: int, scatter: Scatter, local: Identifiability) -> Profile:
+    """The deviance of the best correlations along a parameter, and the interval that follows."""
+    at = np.array(sorted(fits))
+    r = np.array([fits[value] for value in at])
+    shared = (scatter.independent / scatter.cautious) ** 2 if np.isfinite(scatter.cautious) else 1.0
+    with np.errstate(invalid="ignore"):
+        likelihood = -pairs * shared * np.log1p(-(np.clip(r, 0.0, 1 - 1e-12) ** 2))
+    deviance = np.nanmax(likelihood) - likelihood
+    low, high = bounded(p, *below(at, deviance, DEVIANCE_95))
+    around = local.interval or (low, high)
+    words = f"profile likelihood and Fisher information over {pairs} pairs, all else fitted anew, allow"
+    answer = verdict(p, (min(low, around[0]), max(high, around[1])), words)
+    return Profile(np.array(bounded(p, *at)), r, deviance, p.unit, answer)
 
 
 def _compensation(jacobian, column: int):
@@ -290,51 +257,19 @@ def _compensation(jacobian, column: int):
 class _Refit:
     """Fit all free parameters but one."""
 
-    def __init__(self, problem: ResponseProblem, point, name: str, steps: int):
+    def __init__(self, problem: Problem, point, name: str, steps: int):
         others = {key: value for key, value in point.items() if key != name}
         self.start, restore = ravel_pytree(others)
-        self.steps = steps
+        self.options = {"maxiter": steps, "maxcor": 30}
 
         def loss(x, value):
-            total, terms = problem.loss(restore(x) | {name: value})
+            total, terms = problem.value(restore(x) | {name: value}, jax.random.key(0))
             return total, terms.fc_correlation
 
-        self.loss = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        self.gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
 
-    def at(self, value: float, start, step=0.0):
-        """The other parameters and the correlation of the best fit, from ``start`` or ``step`` away from it."""
-        lowest, best = np.inf, (np.asarray(start), float("nan"))
-
-        def evaluate(x):
-            nonlocal lowest, best
-            (total, correlation), gradient = self.loss(jnp.asarray(x, self.start.dtype), value)
-            total, gradient = float(total), np.asarray(gradient, float)
-            if not (np.isfinite(total) and np.isfinite(gradient).all()):
-                # Far above all losses: the line search turns back.
-                return 1e3, np.zeros_like(gradient)
-            if total < lowest:
-                lowest, best = total, (np.array(x), float(correlation))
-            return total, gradient
-
-        start = np.asarray(start, float)
-        first, stepped = evaluate(start)[0], evaluate(start + step)[0] if np.any(step) else np.inf
-        if len(start):
-            options = {"maxiter": self.steps, "maxcor": 30}
-            begin = start if first <= stepped else start + step
-            scipy.optimize.minimize(evaluate, begin, jac=True, method="L-BFGS-B", options=options)
-        return best
-
-
-def below(x, y, level: float) -> tuple[float, float]:
-    """Ends of the stretch around the lowest y where y stays below a level; the ends of x where it never rises."""
-    lowest = int(np.nanargmin(y))
-
-    def end(indices, outermost):
-        for near, far in itertools.pairwise(indices):
-            if not y[far] <= level:
-                # No fit at all is as unlikely as can be.
-                share = (level - y[near]) / (y[far] - y[near]) if np.isfinite(y[far]) else 0.0
-                return float(x[near] + share * (x[far] - x[near]))
-        return outermost
-
-    return end(range(lowest, -1, -1), -12.0), end(range(lowest, len(x)), 12.0)
+    def at(self, value: float, starts) -> Minimum:
+        """The best fit of the others, from the better of the starts."""
+        return minimum(
+            lambda x: self.gradient(jnp.asarray(x, self.start.dtype), value), starts, "L-BFGS-B", self.options
+        )

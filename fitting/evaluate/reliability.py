@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from fitting.data import good_pieces, group_average
+from fitting.data import fc_target, good_pieces, group_average
 from fitting.errors import InputError
-from fitting.objective import Objective
+from fitting.evaluate.agreement import pearson
+from fitting.objective import Target
 from fitting.signal import Observation
 
 
@@ -72,10 +73,9 @@ def split_half_ceiling(recordings: Sequence[xr.DataArray], observation: Observat
             second.append(piece.isel(time=slice(middle, 2 * middle)))
     if not first:
         return None
-    objective = Objective(spectrum=0.0)
-    one, other = (np.asarray(objective.target(half, observation).fc) for half in (first, second))
+    one, other = (np.asarray(Target.of_recordings(half, observation, False).fc) for half in (first, second))
     upper = np.triu_indices(len(one), 1)
-    r = _pearson(one[upper], other[upper])
+    r = pearson(one[upper], other[upper])
     if not r > 0:
         return None
     reliability = 2 * r / (1 + r)
@@ -84,6 +84,17 @@ def split_half_ceiling(recordings: Sequence[xr.DataArray], observation: Observat
         f"(Spearman-Brown)"
     )
     return Ceiling(reliability, float(np.sqrt(reliability)), words)
+
+
+def group_ceiling(recordings: Sequence[xr.DataArray], observation: Observation) -> tuple[float, float] | None:
+    """:func:`subject_ceiling` of the connectivity of every subject; None of fewer than two."""
+    subjects: dict[str, list[xr.DataArray]] = {}
+    for recording in recordings:
+        subjects.setdefault(str(recording.attrs.get("subject", "")), []).append(recording)
+    if len(subjects) < 2:
+        return None
+    targets = {subject: Target.of_recordings(own, observation, False) for subject, own in subjects.items()}
+    return subject_ceiling({subject: fc_target(np.asarray(t.fc), t.labels) for subject, t in targets.items()})
 
 
 def subject_ceiling(matrices: Mapping[str, xr.DataArray]) -> tuple[float, float]:
@@ -120,10 +131,6 @@ def subject_ceiling(matrices: Mapping[str, xr.DataArray]) -> tuple[float, float]
     below, above = [], []
     for subject, own in matrices.items():
         others = group_average({name: m for name, m in matrices.items() if name != subject}).values
-        below.append(_pearson(own.values[upper_pairs], others[upper_pairs]))
-        above.append(_pearson(own.values[upper_pairs], everyone[upper_pairs]))
+        below.append(pearson(own.values[upper_pairs], others[upper_pairs]))
+        above.append(pearson(own.values[upper_pairs], everyone[upper_pairs]))
     return float(np.mean(below)), float(np.mean(above))
-
-
-def _pearson(a, b) -> float:
-    return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else float("nan")

@@ -200,10 +200,8 @@ def recording(
     start: float = 0.0,
     *,
     bad: Sequence[Sequence[float]] = (),
-    atlas: str = "",
-    subject: str = "",
-    run: str = "",
     hemispheres: Sequence[str] | None = None,
+    **whose: str,
 ) -> xr.DataArray:
     """A labelled recording of source activity.
 
@@ -222,10 +220,10 @@ def recording(
         Time of the first sample in seconds.
     bad : sequence of (from, to)
         Bad segments in seconds of the same clock; they may hold any values.
-    atlas, subject, run : str
-        Whose recording this is, and of what.
     hemispheres : sequence of {"L", "R", ""}, optional
         As the labels tell, unless given.
+    **whose : str
+        ``atlas``, ``subject`` and ``run``: whose recording this is, and of what.
 
     Returns
     -------
@@ -244,6 +242,9 @@ def recording(
     >>> recording(np.zeros((100, 2)), fs=100.0, labels=["A.L", "A.R"]).sizes["time"]
     100
     """
+    unknown = sorted(set(whose) - {"atlas", "subject", "run"})
+    if unknown:
+        raise InputError(f"a recording has no {unknown[0]!r}; it has atlas, subject and run")
     signals = np.asarray(signals)
     if signals.ndim != 2:
         raise InputError(f"a recording has two dimensions, (time, region); got shape {signals.shape}")
@@ -288,9 +289,9 @@ def recording(
             "fs": float(fs),
             "units": units,
             "provenance": provenance,
-            "atlas": _atlas(atlas, names),
-            "subject": subject,
-            "run": run,
+            "atlas": _atlas(whose.get("atlas", ""), names),
+            "subject": whose.get("subject", ""),
+            "run": whose.get("run", ""),
         },
     )
 

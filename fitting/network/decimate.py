@@ -11,8 +11,12 @@ from jax import lax
 from jaxtyping import PRNGKeyArray
 
 from fitting.errors import InputError
-from fitting.network.simulate import Network, NetworkState, Simulation, initial_state, simulate, steps_of
+from fitting.network.network import Network
+from fitting.network.simulate import BLOCK, Adjoint, NetworkState, Trajectory, initial_state, simulate, steps_of
 from fitting.signal import Decimator
+
+#: Milliseconds that are simulated at a time.
+PIECE = 1000.0
 
 
 def simulate_decimated(
@@ -24,10 +28,8 @@ def simulate_decimated(
     fs: float,
     key: PRNGKeyArray | None = None,
     state: NetworkState | None = None,
-    piece: float = 1000.0,
-    adjoint: str = "block",
-    attenuation: float = 80.0,
-) -> Simulation:
+    adjoint: Adjoint = BLOCK,
+) -> Trajectory:
     """As :func:`simulate`, with rates decimated on the fly.
 
     Memory is that of one piece at every step and of the whole at the lower rate; for a gradient too,
@@ -41,14 +43,10 @@ def simulate_decimated(
         Simulated time and step, in ms.
     fs : float
         Sampling rate in Hz of the result; a step must fit a whole number of times into its period.
-    piece : float
-        Milliseconds simulated at a time, a whole number of samples.
-    attenuation : float
-        Of the anti-alias filter, in dB: see :class:`fitting.signal.Decimator`.
 
     Returns
     -------
-    Simulation
+    Trajectory
         ``rates`` (samples, region): sample n is centred on step ``n * factor``. Near both ends, over
         half the filter's length, the signal is extended by its first and last value.
 
@@ -59,9 +57,10 @@ def simulate_decimated(
 
     Examples
     --------
-    >>> import jax, numpy as np
+    >>> import jax
+    >>> from fitting.data import hcp_aal2
     >>> from fitting.network import Network, simulate_decimated
-    >>> network = Network(np.ones((2, 2)), np.full((2, 2), 50.0), drive=0.6)
+    >>> network = Network(hcp_aal2(regions=2), parameters={"drive": 0.6})
     >>> run = simulate_decimated(network, {}, duration=3000.0, dt=0.5, fs=100.0, key=jax.random.key(0))
     >>> run.rates.shape
     (300, 2)
@@ -73,8 +72,8 @@ def simulate_decimated(
     samples, inside = divmod(steps, factor)
     if inside:
         raise InputError(f"{duration:g} ms are not a whole number of samples at {fs:g} Hz")
-    each = min(max(1, round(piece / (factor * dt))), samples)
-    decimator = Decimator(factor, attenuation)
+    each = min(max(1, round(PIECE / (factor * dt))), samples)
+    decimator = Decimator(factor)
 
     def run(state, samples):
         return simulate(
@@ -101,4 +100,4 @@ def simulate_decimated(
         pieces.append(kept)
     state, past = carry
     rates = jnp.concatenate([*pieces, decimator.finish(past)])[decimator.delay :]
-    return Simulation(rates, {}, state)
+    return Trajectory(rates, {}, state)

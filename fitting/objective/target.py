@@ -1,0 +1,174 @@
+"""What is to be reproduced: connectivity, and spectra where they are in model units, with the regions' labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Bool, Float
+
+from fitting.data import good_pieces
+from fitting.errors import InputError
+from fitting.signal import Observation
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is to be reproduced.
+
+    Parameters
+    ----------
+    fc : array (region, region)
+        Functional connectivity.
+    labels : sequence of str
+        Names of the regions.
+    spectrum : array (frequency, region), optional
+        Power spectral density at the observation's frequencies, in the model's own units, where there is one.
+    seconds : float
+        Length of the recording behind it; infinite if unknown.
+    pairs : array of bool (region, region), optional
+        Symmetric: the pairs of regions that a fit may see; all unless given. See :meth:`split`.
+
+    Examples
+    --------
+    >>> from fitting.data import fc_target
+    >>> from fitting.objective import Target
+    >>> Target.of_matrix(fc_target([[0, 0.2], [0.2, 0]], ["A.L", "A.R"])).labels
+    ('A.L', 'A.R')
+    """
+
+    fc: Float[Any, "region region"]
+    labels: Sequence[str]
+    spectrum: Float[Array, "frequency region"] | None = None
+    seconds: float = float("inf")
+    pairs: Bool[np.ndarray, "region region"] | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        if self.fc.shape != (len(self.labels), len(self.labels)):
+            raise InputError(f"the target's connectivity is {self.fc.shape}, and it has {len(self.labels)} labels")
+
+    @classmethod
+    def of_matrix(cls, matrix: xr.DataArray) -> Target:
+        """The target that a labelled matrix is: see :func:`fitting.data.fc_target`."""
+        return cls(jnp.asarray(matrix.values, jnp.result_type(float)), matrix["region"].values.tolist())
+
+    @classmethod
+    def of_recordings(
+        cls, recordings: Sequence[xr.DataArray], observation: Observation, spectrum: bool = True
+    ) -> Target:
+        """Connectivity, and spectra if they are in model units, of one or several recordings.
+
+        Every stretch between bad segments is processed by itself, and stretches shorter than
+        :attr:`fitting.signal.Observation.shortest` are left out (see :func:`fitting.data.good_pieces`). Stretches and
+        runs of a subject are averaged by their length; subjects count alike.
+
+        Parameters
+        ----------
+        recordings : sequence of DataArray (time, region)
+            See :mod:`fitting.data.objects`; with the same regions in the same order.
+        observation : Observation
+        spectrum : bool
+            Whether spectra are to be part of it.
+
+        Returns
+        -------
+        Target
+
+        Raises
+        ------
+        InputError
+            If there is none, regions differ, nothing is left of one, or a signal is constant.
+        """
+        if not recordings:
+            raise InputError("a target needs at least one recording")
+        labels = recordings[0]["region"].values.tolist()
+        if any(one["region"].values.tolist() != labels for one in recordings):
+            raise InputError("recordings must have the same regions in the same order; match them first")
+        pieces = [piece for one in recordings for piece in good_pieces(one, observation.shortest)[0]]
+        for piece in pieces:
+            _refuse_constant(piece)
+        subjects = [str(piece.attrs.get("subject", "")) for piece in pieces]
+        seconds = np.array([piece.sizes["time"] / float(piece.attrs["fs"]) for piece in pieces])
+        totals = {subject: sum(seconds[[s == subject for s in subjects]]) for subject in subjects}
+        shares = [t / totals[s] / len(totals) for s, t in zip(subjects, seconds, strict=True)]
+
+        def mean(function):
+            values = [function(jnp.asarray(piece.values), float(piece.attrs["fs"])) for piece in pieces]
+            return sum((share * value for share, value in zip(shares, values, strict=True)), jnp.zeros(()))
+
+        density = None
+        if spectrum and all(piece.attrs.get("units") == "model" for piece in pieces):
+            density = mean(lambda x, fs: observation.spectrum(observation.resample(x, fs)))
+        return cls(mean(observation.fc), labels, density, float(seconds.sum()))
+
+    def check_labels(self, labels: Sequence[str]):
+        """Refuse a target whose regions are not these, in this order."""
+        if self.labels == tuple(labels):
+            return
+        foreign = [label for label in self.labels if label not in labels]
+        missing = [label for label in labels if label not in self.labels]
+        words = "; ".join(
+            f"{what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            for what, names in (("the network does not have", foreign), ("the target does not have", missing))
+            if names
+        )
+        raise InputError(
+            f"the target's regions are not the network's: {words or 'their order differs'}. "
+            f"Match them by label first (fitting.data.match)"
+        )
+
+    def split(self, fraction: float, seed: int, by: str = "pairs") -> Target:
+        """The same target, of which a fit sees a random part of the pairs; the others are held out.
+
+        Parameters
+        ----------
+        fraction : float
+            Share that a fit sees.
+        seed : int
+        by : str
+            Of what: ``"pairs"``, or ``"regions"``; then every pair with one of the other regions is held out.
+        """
+        if not 0 < fraction < 1:
+            raise InputError(f"the fraction of {by} to fit must lie between 0 and 1; got {fraction}")
+        regions = self.fc.shape[0]
+        rng = np.random.default_rng(seed)
+        if by == "regions":
+            kept = np.zeros(regions, bool)
+            kept[rng.permutation(regions)[: round(fraction * regions)]] = True
+            if kept.sum() < 3:
+                raise InputError(f"{fraction:g} of {regions} regions leaves {kept.sum()} to fit; 3 are needed")
+            return replace(self, pairs=np.outer(kept, kept) & ~np.eye(regions, dtype=bool))
+        if by != "pairs":
+            raise InputError(f"a target is split by pairs or by regions; got {by!r}")
+        upper = np.triu_indices(regions, 1)
+        order = rng.permutation(len(upper[0]))
+        seen = np.zeros((regions, regions), bool)
+        chosen = order[: round(fraction * len(order))]
+        seen[upper[0][chosen], upper[1][chosen]] = True
+        return replace(self, pairs=seen | seen.T)
+
+    @property
+    def whole(self) -> Target:
+        """The same target, all pairs of it."""
+        return replace(self, pairs=None)
+
+    @property
+    def held_out(self) -> Bool[np.ndarray, "region region"] | None:
+        """Pairs that a fit must not see; None if it sees all."""
+        return None if self.pairs is None else ~self.pairs & ~np.eye(len(self.pairs), dtype=bool)
+
+
+def _refuse_constant(piece: xr.DataArray):
+    # A constant has no envelope: what is computed of it is rounding.
+    spread, size = np.ptp(piece.values, axis=0), np.abs(piece.values).max(axis=0)
+    still = piece["region"].values[spread <= 1e-9 * size]
+    if len(still):
+        raise InputError(
+            f"the recording {piece.attrs.get('provenance', '')} is constant in {', '.join(still)}, so that it "
+            f"has no connectivity there; leave these regions out of the recording and of the connectome"
+        )

@@ -1,0 +1,129 @@
+"""A fit is a list of stages, each of which takes it from one state to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+
+from fitting.optimize.problem import Problem
+from fitting.optimize.storage import Store
+from fitting.predict import Cost
+from fitting.progress import Reporter, silent
+
+if TYPE_CHECKING:
+    from fitting.optimize.gradients import GradientHealth
+    from fitting.optimize.race import RaceResult
+    from fitting.optimize.search import SearchResult
+
+
+class Candidate(NamedTuple):
+    """An unconstrained point, and its mean loss and correlation on noise that it was not chosen by."""
+
+    point: dict[str, Any]
+    loss: float = float("nan")
+    fc_correlation: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where a fit is: what every stage takes and returns.
+
+    Attributes
+    ----------
+    declared : Problem
+        As it was given: what is fitted again starts from it.
+    problem : Problem
+        As it is solved now, with the horizon that gradients are followed with.
+    candidates : tuple of Candidate
+        Points to go on from, the best first.
+    start : dict
+        Unconstrained point that the fit began with.
+    status : str
+        ``"converged"``, ``"max_steps"``, ``"diverged"`` or ``"interrupted"``.
+    chosen : str
+        Which candidate is the result: ``"start"``, ``"search"``, ``"best step"`` or ``"average"``.
+    finished : bool
+        Later stages have nothing to do.
+    history : dict of arrays
+        Loss, its terms, gradient norm and every free parameter at each step of the last descent.
+    bad_steps : int
+        Steps whose loss or gradient was not finite; they were skipped.
+    search, gradients, race
+        What these stages have to tell, where they took part.
+    seconds, compile_seconds : float
+    bytes : int
+        What a compiled step holds at once, beside its inputs.
+    notes : tuple of str
+        Sentences that a reader must know.
+    """
+
+    declared: Problem
+    problem: Problem
+    candidates: tuple[Candidate, ...]
+    start: Mapping[str, Any]
+    status: str = "max_steps"
+    chosen: str = "start"
+    finished: bool = False
+    history: Mapping[str, np.ndarray] = field(default_factory=dict)
+    bad_steps: int = 0
+    search: SearchResult | None = None
+    gradients: GradientHealth | None = None
+    race: RaceResult | None = None
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def begin(cls, problem: Problem) -> Fit:
+        """The state before the first stage: the parameters' own values."""
+        start = problem.parameters.start()
+        return cls(problem, problem, (Candidate(start),), start)
+
+    @property
+    def point(self) -> dict[str, Any]:
+        """Unconstrained point of the best candidate."""
+        return {name: np.asarray(value) for name, value in self.candidates[0].point.items()}
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """Values of all parameters, of the best candidate."""
+        return self._values(self.candidates[0].point)
+
+    @property
+    def initial(self) -> dict[str, Any]:
+        """Values of all parameters that the fit began with."""
+        return self._values(self.start)
+
+    def _values(self, point) -> dict[str, Any]:
+        return {name: np.asarray(value) for name, value in self.problem.parameters.values(point).items()}
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One part of a strategy: a frozen dataclass of settings.
+
+    Attributes
+    ----------
+    name : str
+        Names its key, its file and its progress.
+    """
+
+    @property
+    def name(self) -> str:
+        """See above."""
+
+    def run(self, fit: Fit, key, progress: Reporter = silent, store: Store | None = None) -> Fit:
+        """Take a fit further; the key fixes all noise, and the store keeps what must survive a kill."""
+
+    def cost(self, problem: Problem) -> Cost:
+        """What the stage needs at most: seconds on all devices, and bytes."""
+
+
+def stage_key(key, name: str):
+    """The key of a stage, or of another part of the work, derived from one key by its name."""
+    return jax.random.split(key, 4)[{"search": 0, "gradients": 1, "race": 2}.get(name, 3)]

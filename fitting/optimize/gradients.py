@@ -1,0 +1,174 @@
+"""Whether gradients can be followed: measured, at a point, on several noise seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from fitting.devices import device_count, local_devices, over_devices
+from fitting.errors import InputError
+from fitting.optimize.fit import Fit
+from fitting.optimize.problem import Problem
+from fitting.optimize.storage import Store
+from fitting.predict import Cost
+from fitting.progress import Progress, Reporter, silent
+
+#: How much closer the search looks where gradients cannot.
+CLOSER = 4
+
+
+class GradientHealth(NamedTuple):
+    """What gradients are worth at a point.
+
+    Attributes
+    ----------
+    usable : bool
+    reason : str
+        Why, with the numbers.
+    horizon : str
+        Which of the predictor's gradients it is: the first that is usable (see
+        :meth:`fitting.predict.Predictor.horizons`).
+    seeds : int
+        Noise seeds that a step should average.
+    norm : dict
+        Norm of the mean gradient by horizon: how it grows tells chaos from order.
+    agreement : float
+        Change of the loss that the gradient foretells over the change that is measured, for a step
+        against the gradient with the same noise. One if the loss is smooth.
+    forward_error : float
+        Relative difference of forward and reverse mode, along the gradient.
+    signal_to_noise : dict
+        By parameter: mean over standard deviation over noise seeds (for parameters per region, of the norm).
+    """
+
+    usable: bool
+    reason: str
+    horizon: str
+    seeds: int
+    norm: dict[str, float]
+    agreement: float
+    forward_error: float
+    signal_to_noise: dict[str, float]
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """Measure gradients at the best candidate, and choose how to use them, if at all.
+
+    A gradient is usable if it is finite, foretells a step of the loss to within a factor of two, and has
+    a direction that noise seeds agree on. Past a bifurcation the whole gradient
+    grows without bound (its norm reaches 1e8 after 22 s) while the loss does not; cut at a horizon it
+    stays bounded but is biased: the measured step tells whether it still points downhill. Where gradients carry
+    nothing and there has been a search, another one looks closer around what was found, and the fit ends with it.
+
+    Parameters
+    ----------
+    seeds : int
+        Noise seeds to measure with, at least 2.
+    step : float
+        Length of the measured step in the unconstrained space.
+    most_seeds : int
+        Most noise seeds that a step is to average.
+    name : str
+    """
+
+    seeds: int = 3
+    step: float = 0.1
+    most_seeds: int = 2
+    name: str = "gradients"
+
+    def __post_init__(self):
+        if self.seeds < 2:
+            raise InputError(f"gradients are measured on at least 2 noise seeds; got {self.seeds}")
+        if self.most_seeds < 1 or not self.step > 0:
+            raise InputError(f"most_seeds ({self.most_seeds}) must be at least 1, and step ({self.step:g}) positive")
+
+    def run(self, fit: Fit, key, progress: Reporter = silent, store: Store | None = None) -> Fit:
+        """See :class:`fitting.optimize.Stage`."""
+        progress(Progress(self.name, 0, 1))
+        health = self.measure(fit.problem, fit.candidates[0].point, key)
+        progress(Progress(self.name, 1, 1, health.reason))
+        fit = replace(fit, gradients=health)
+        if health.usable:
+            predictor = fit.problem.predictor.horizons()[health.horizon]
+            return replace(fit, problem=replace(fit.problem, predictor=predictor))
+        if fit.search is None:
+            note = f"Gradients are not to be trusted here ({health.reason}); search first."
+            return replace(fit, notes=(*fit.notes, note))
+        stage = fit.search.stage
+        closer = replace(stage, spread=stage.spread / CLOSER, around="best", name="search closer")
+        fit = closer.run(fit, jax.random.fold_in(key, 1), progress, store)
+        note = f"Gradients carry nothing where the search has led; it went on alone. {health.reason}."
+        return replace(fit, finished=True, notes=(*fit.notes, note))
+
+    def measure(self, problem: Problem, point: Mapping[str, Any], key) -> GradientHealth:
+        """What gradients are worth at an unconstrained point."""
+        single = replace(problem, seeds=1)
+        keys = jax.random.split(key, self.seeds)
+        flat, restore = ravel_pytree({name: jnp.asarray(value) for name, value in point.items()})
+        batch = single.at_once(gradient=True)
+        losses = over_devices(lambda k, x: single.value(restore(x), k)[0], batch)
+        norm: dict[str, float] = {}
+        forward_error = float("nan")
+        tried = []
+        for name, predictor in problem.predictor.horizons().items():
+            cut = replace(single, predictor=predictor)
+            slopes = over_devices(lambda k, x, cut=cut: jax.grad(lambda x: cut.value(restore(x), k)[0])(x), batch)
+            gradients = slopes(keys, flat).astype(float)
+            mean = gradients.mean(0)
+            norm[name] = float(np.linalg.norm(mean))
+            if not np.isfinite(norm[name]) or norm[name] == 0:
+                tried.append(f"{name}: {'zero' if norm[name] == 0 else 'not finite'}")
+                continue
+            downhill = -mean / norm[name]
+            if not tried:
+                forward_error = _forward_error(single, restore, flat, keys[0], gradients[0], downhill)
+            after, before = (losses(keys, flat + s * self.step * downhill).astype(float) for s in (1, -1))
+            measured = float((after - before).mean() / (2 * self.step))
+            agreement = float(-norm[name] / measured) if measured else float("inf")
+            # Each seed along the direction of the others: noise alone would point along a mean that it is part of.
+            others = (gradients.sum(0) - gradients) / (self.seeds - 1)
+            by_seed = (gradients * others).sum(1) / np.maximum(np.linalg.norm(others, axis=1), 1e-30)
+            ratio = by_seed.mean() / max(by_seed.std(ddof=1), 1e-30)
+            words = f"{name}: norm {norm[name]:.2g}, agreement {agreement:.2g}"
+            words += f", signal to noise {ratio:.2g} per seed" if problem.predictor.noisy else ""
+            if not 0.5 <= agreement <= 2:
+                tried.append(f"{words}: it does not foretell a step of the loss")
+            elif ratio <= 0:
+                tried.append(f"{words}: noise seeds do not agree on a direction")
+            else:
+                # As many as make the mean of a step stand out by one standard error; steps average further.
+                needed = int(np.clip(np.ceil(ratio**-2.0), 1, self.most_seeds))
+                each = {n: np.asarray(jax.vmap(restore)(jnp.asarray(gradients))[n]) for n in point}
+                signal = {n: _signal(values) for n, values in each.items()}
+                return GradientHealth(True, words, name, needed, norm, agreement, forward_error, signal)
+        return GradientHealth(False, "; ".join(tried), "", 1, norm, float("nan"), forward_error, {})
+
+    def cost(self, problem: Problem) -> Cost:
+        """See :class:`fitting.optimize.Stage`."""
+        forward, backward = problem.predictor.cost(), problem.predictor.cost(gradient=True)
+        turns = math.ceil(self.seeds / device_count())
+        seconds = turns * (backward.seconds + 2 * forward.seconds) + backward.seconds
+        return Cost(seconds, min(len(local_devices()), self.seeds) * backward.bytes)
+
+
+def _forward_error(problem: Problem, restore, flat, key, gradient, downhill) -> float:
+    """Relative difference of forward and reverse mode along a direction."""
+    ahead = replace(problem, predictor=problem.predictor.forward_mode())
+    along = jax.jit(lambda x, d: jax.jvp(lambda x: ahead.value(restore(x), key)[0], (x,), (d,))[1])
+    reverse = gradient @ downhill
+    return float(abs(along(flat, jnp.asarray(downhill, flat.dtype)) - reverse) / max(abs(reverse), 1e-30))
+
+
+def _signal(gradients) -> float:
+    """Norm of the mean over the spread around it."""
+    mean = gradients.mean(0)
+    spread = np.sqrt(((gradients - mean) ** 2).sum() / (len(gradients) - 1))
+    return float(np.linalg.norm(mean) / max(spread, 1e-30))

@@ -1,0 +1,69 @@
+"""Solve a problem: one stage after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fitting.errors import InputError
+from fitting.optimize.descent import Descent
+from fitting.optimize.fit import Fit, Stage, stage_key
+from fitting.optimize.gradients import GradientCheck
+from fitting.optimize.problem import Problem
+from fitting.optimize.race import Race
+from fitting.optimize.search import Search
+from fitting.optimize.storage import Store
+from fitting.progress import Reporter, silent
+
+#: Global, then local: the stages of a fit unless others are given.
+STAGES: tuple[Stage, ...] = (Search(), GradientCheck(), Race(), Descent())
+
+
+def solve(
+    problem: Problem,
+    stages: Sequence[Stage] = STAGES,
+    *,
+    key,
+    progress: Reporter = silent,
+    folder: Path | None = None,
+    resume: bool = False,
+) -> Fit:
+    """Fit the free parameters of a problem, one stage after the other.
+
+    Parameters
+    ----------
+    problem : Problem
+    stages : sequence of Stage
+        A search, a check of gradients, a race and a descent unless given.
+    key : PRNG key
+        Fixes all noise; two fits with the same key take the same steps.
+    progress : callable, optional
+        Told how far each stage is.
+    folder : Path, optional
+        Where stages keep what they have done.
+    resume : bool
+        Go on from there: to the same numbers, bit for bit, as long as the processor's threads add in the same order.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    InputError
+        If there are no stages, there is nothing to resume, or what was kept belongs to another fit.
+    """
+    if not stages:
+        raise InputError("there is nothing to do: neither a search nor a descent")
+    names = [stage.name for stage in stages]
+    if len(set(names)) < len(names):
+        raise InputError(f"stages need names of their own; got {', '.join(names)}")
+    store = Store(folder, resume)
+    fit, began = Fit.begin(problem), time.perf_counter()
+    for stage in stages:
+        fit = stage.run(fit, stage_key(key, stage.name), progress, store)
+        if fit.finished:
+            break
+    return replace(fit, seconds=time.perf_counter() - began)

@@ -1,0 +1,175 @@
+"""What a stage has done, kept in one file, and what identifies it, so that nothing else goes on from there."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from fitting.devices import first_process
+from fitting.errors import InputError
+
+
+def identity(thing: Any) -> Any:
+    """What a thing is, as nested dictionaries, lists and text: every field of every dataclass in it.
+
+    Arrays are told apart by their shape and two sums, to five digits: the last digits of what was computed may
+    change from process to process. Functions are their name and whatever they hold on to, so that
+    ``optax.adam(0.1)`` is not ``optax.adam(0.2)``.
+
+    Examples
+    --------
+    >>> import optax
+    >>> from fitting.optimize import Parameter
+    >>> from fitting.optimize.storage import identity
+    >>> identity(Parameter("k", 1.0, 0.1, 5.0))["upper"]
+    5.0
+    >>> identity(optax.sgd(0.1)) == identity(optax.sgd(0.2))
+    False
+    """
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        fields = {f.name: identity(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.init}
+        return {"class": type(thing).__name__} | fields
+    if isinstance(thing, xr.Dataset | xr.DataArray):
+        return {str(name): identity(thing[name].values) for name in (*thing.coords, *getattr(thing, "data_vars", ()))}
+    if isinstance(thing, Mapping):
+        return {str(name): identity(value) for name, value in sorted(thing.items())}
+    if isinstance(thing, list | tuple):
+        return [identity(value) for value in thing]
+    if thing is None or isinstance(thing, str | bool | int):
+        return thing
+    if isinstance(thing, float | np.ndarray | np.generic | jax.Array):
+        return _numbers(thing)
+    if isinstance(thing, functools.partial):
+        return [identity(part) for part in (thing.func, thing.args, thing.keywords)]
+    if not callable(thing):
+        return str(thing)
+    name = getattr(thing, "__qualname__", type(thing).__qualname__)
+    cells = [cell.cell_contents for cell in getattr(thing, "__closure__", None) or ()]
+    held = [*cells, *(getattr(thing, "__defaults__", None) or ())]
+    return [name, *map(identity, held)] if held else f"{getattr(thing, '__module__', '')}.{name}"
+
+
+def _numbers(thing) -> Any:
+    values = np.asarray(thing)
+    if values.dtype.kind not in "fiub":
+        return [str(value) for value in values.ravel()]
+    if values.ndim == 0:
+        return float(f"{float(values):.9e}")
+    flat = values.astype(float).ravel()
+    # The second sum tells elements that have changed places.
+    sums = (np.abs(flat).sum(), (flat * np.cos(np.arange(len(flat)))).sum())
+    return f"{values.shape} of sums {sums[0]:.5e} and {sums[1]:.5e}"
+
+
+def difference(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """Sentences that say where two identities differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, pair in enumerate(zip(old, new, strict=True)):
+            yield from difference(*pair, f"{name}[{number}]")
+    elif old != new:
+        yield f"{name} was {old}, is now {new}"
+
+
+class Record:
+    """The file of one stage: arrays by name, written so that a kill leaves the old file or the new one.
+
+    Parameters
+    ----------
+    file : Path
+    identity : dict
+        What identifies the stage; a file with another one is refused.
+    resume : bool
+        Go on from the file, if it is there.
+
+    Attributes
+    ----------
+    arrays : dict of arrays
+        What was saved before; empty if there is nothing to go on from.
+
+    Raises
+    ------
+    InputError
+        If the file is there and is not to be gone on from, is damaged, or belongs to another fit.
+    """
+
+    def __init__(self, file: Path, identity: Mapping[str, Any], resume: bool):
+        self.file, self.identity = file, json.loads(json.dumps(identity))
+        self.arrays: dict[str, np.ndarray] = {}
+        if not file.is_file():
+            return
+        if not resume:
+            raise InputError(f"{file.parent} already holds a fit; go on with it (resume), or choose another folder")
+        try:
+            with np.load(file, allow_pickle=False) as saved:
+                arrays = {name: saved[name] for name in saved.files}
+            known = json.loads(str(arrays.pop("identity")))
+        except Exception as error:  # zipfile, numpy and json raise many types for damaged files
+            raise InputError(
+                f"{file} is damaged ({type(error).__name__}); delete it to do this stage from its beginning"
+            ) from None
+        different = list(difference(known, self.identity))
+        if different:
+            more = f"; and {len(different) - 3} more" if len(different) > 3 else ""
+            raise InputError(f"{file} belongs to another fit: {'; '.join(different[:3])}{more}")
+        self.arrays = arrays
+
+    def save(self, arrays: Mapping[str, Any]):
+        """Write all arrays; of several processes the first one does."""
+        if not first_process():
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.file.with_suffix(".new")
+        with temporary.open("wb") as stream:
+            np.savez(stream, identity=np.array(json.dumps(self.identity)), **arrays)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(self.file)
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """The folder in which the stages of a fit keep what they have done.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Nothing is kept unless given.
+    resume : bool
+        Go on from what is there.
+    """
+
+    folder: Path | None = None
+    resume: bool = False
+
+    def __post_init__(self):
+        if self.resume and (self.folder is None or not self.folder.is_dir()):
+            raise InputError(f"there is nothing to resume: {self.folder or 'no folder was named, so it'} holds no fit")
+
+    def record(self, stage: str, identity: Mapping[str, Any]) -> Record:
+        """The record of a stage."""
+        if self.folder is None:
+            return _Nowhere()
+        identity = {"x64": bool(jax.config.read("jax_enable_x64"))} | dict(identity)
+        return Record(self.folder / f"{stage.replace(' ', '_')}.npz", identity, self.resume)
+
+
+class _Nowhere(Record):
+    """Keeps nothing."""
+
+    def __init__(self):
+        self.arrays = {}
+
+    def save(self, arrays: Mapping[str, Any]):
+        pass

@@ -1,0 +1,8 @@
+"""Predictors: from parameter values, and a key, to connectivity and spectra that can be compared with data."""
+
+from fitting.predict.cost import Cost, measured_cost, simulation_cost
+from fitting.predict.linear_response import LinearResponse
+from fitting.predict.predictor import Prediction, Predictor
+from fitting.predict.simulation import Simulation
+
+__all__ = ["Cost", "LinearResponse", "Prediction", "Predictor", "Simulation", "measured_cost", "simulation_cost"]

@@ -1,0 +1,108 @@
+"""What pairs that are held out of one matrix share with the fitted ones, and what is left of that elsewhere."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import network_of, problem_of_formula
+
+from fitting.data import hcp_aal2
+from fitting.evaluate import held_out_baselines, independent_targets, leak_of_baselines, leak_of_fit
+from fitting.objective import Target
+from fitting.optimize import Parameter
+from fitting.signal import Observation
+
+OBSERVATION = Observation(low_pass=1.0)
+
+
+@pytest.fixture(scope="module")
+def split():
+    """A target of 40 regions and a minute, of which a fit sees 70 % of the pairs; its matrix does not matter."""
+    c = hcp_aal2(regions=40)
+    return c, Target(jnp.zeros((40, 40)), c["target"].values.tolist(), seconds=60.0).split(0.7, 0)
+
+
+def within(scores, errors=3.0):
+    """Whether a mean is zero within so many standard errors."""
+    return abs(np.mean(scores)) < errors * np.std(scores, ddof=1) / np.sqrt(len(scores))
+
+
+def test_independent_targets_are_as_long_and_processed_as_the_data(split):
+    """Their spread over pairs is that of correlations of so many effective samples, and their mean is zero."""
+    _, target = split
+    first, second = (np.asarray(t.fc) for t in independent_targets(target, OBSERVATION, jax.random.key(0), 2))
+    upper = np.triu_indices(40, 1)
+    assert abs(np.corrcoef(first[upper], second[upper])[0, 1]) < 3 / np.sqrt(len(upper[0]))
+    short = replace(target, seconds=15.0)
+    (other,) = independent_targets(short, OBSERVATION, jax.random.key(0), 1)
+    # The trim takes a second from both ends: 58 s against 13 s.
+    ratio = np.asarray(other.fc)[upper].var() / first[upper].var()
+    assert ratio == pytest.approx(58 / 13, rel=0.25)
+    np.testing.assert_array_equal(other.pairs, target.pairs)
+    assert other.labels == target.labels
+
+
+def test_held_out_pairs_of_noise_are_predicted_and_other_noise_is_not(split):
+    """Two loadings per region, fitted to independent signals: 12 data sets, scored on themselves and on others."""
+    c, target = split
+    noise = [np.asarray(t.fc, float) for t in independent_targets(target, OBSERVATION, jax.random.key(1), 24)]
+    own = [held_out_baselines(c, fc, target.pairs)["rank_two"] for fc in noise[:12]]
+    other = [
+        held_out_baselines(c, fc, target.pairs, unseen)["rank_two"]
+        for fc, unseen in zip(noise[:12], noise[12:], strict=True)
+    ]
+    leak = leak_of_baselines(c, target, OBSERVATION, jax.random.key(2), 5)["rank_two"]
+    assert leak > 0.05
+    assert np.mean(own) > 0.05
+    assert np.mean(own) - 3 * np.std(own, ddof=1) / np.sqrt(12) > 0
+    assert within(other)
+
+
+def test_the_leak_is_what_independent_signals_score():
+    """Of every baseline, the held-out score less its leak is zero within three standard errors: 20 data sets each."""
+    few = hcp_aal2(regions=16)
+    target = Target(jnp.zeros((16, 16)), few["target"].values.tolist(), seconds=60.0).split(0.7, 0)
+    every = independent_targets(target, OBSERVATION, jax.random.key(3), 20)
+    scored = [held_out_baselines(few, np.asarray(t.fc, float), target.pairs) for t in every]
+    done = []
+    leaks = leak_of_baselines(few, target, OBSERVATION, jax.random.key(4), 20, done.append)
+    assert [p.done for p in done] == list(range(1, 21))
+    assert leaks.keys() == scored[0].keys()
+    for name, leak in leaks.items():
+        scores = np.array([one[name] for one in scored])
+        # Both are means of 20.
+        error = np.sqrt(2) * scores.std(ddof=1) / np.sqrt(20)
+        assert abs(scores.mean() - leak) < 3 * error, name
+
+
+def test_the_leak_of_a_fit_is_the_mean_over_data_sets_that_it_is_fitted_to(directed):
+    """Refits see the problem with independent signals in the target's place, and are scored on pairs held out."""
+    k = Parameter("k", 1.0, 0.0, 2.0)
+    problem = problem_of_formula(network_of(*directed), [k], lambda values, key: values["k"])
+    problem = replace(problem, target=replace(problem.target, seconds=30.0).split(0.6, 0))
+    fixed = np.random.default_rng(0).standard_normal((6, 6))
+    fixed = jnp.asarray(fixed + fixed.T)
+
+    class Fixed(type(problem.predictor)):
+        def observe(self, activity, observation, spectrum=False):
+            return super().observe(activity, observation)._replace(replicates=activity * fixed[None])
+
+    predictor = Fixed(problem.network, problem.observation, problem.predictor.function)
+    problem, seen = replace(problem, predictor=predictor), []
+
+    def refit(other):
+        seen.append(other)
+        return {"k": 0.5 if len(seen) == 1 else -0.5}
+
+    found = leak_of_fit(problem, refit, jax.random.key(0), 2)
+    held_out = np.triu(problem.target.held_out, 1)
+    scores = [
+        sign * np.corrcoef(np.asarray(fixed)[held_out], np.asarray(other.target.fc)[held_out])[0, 1]
+        for sign, other in zip((1, -1), seen, strict=True)
+    ]
+    assert found == pytest.approx(np.mean(scores), abs=1e-12)
+    assert not np.array_equal(seen[0].target.fc, seen[1].target.fc)
+    for other in seen:
+        np.testing.assert_array_equal(other.target.pairs, problem.target.pairs)
