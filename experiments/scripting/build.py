@@ -31,7 +31,20 @@ from fitting.data import (
 from fitting.evaluate import EvaluationSettings, View, expect, orthogonalization_views
 from fitting.network import Network, simulated_recording
 from fitting.objective import Objective, Target
-from fitting.optimize import Descent, Fit, GradientCheck, Parameter, Polish, Problem, Race, Search, Stage, adam, solve
+from fitting.optimize import (
+    Descent,
+    Fit,
+    GradientCheck,
+    Parameter,
+    Polish,
+    Problem,
+    Race,
+    Search,
+    Stage,
+    adam,
+    solve,
+    stage_key,
+)
 from fitting.predict import LinearResponse, Predictor, Simulation, simulation_cost
 from fitting.progress import Reporter, silent
 from fitting.signal import Observation
@@ -75,12 +88,12 @@ class Setup(NamedTuple):
 
 def fit_key(seed: int):
     """The key of a fit."""
-    return jax.random.split(jax.random.key(seed))[0]
+    return stage_key(jax.random.key(seed), "fit")
 
 
 def evaluation_key(seed: int):
     """The key of its evaluation, which a fit must not use."""
-    return jax.random.split(jax.random.key(seed))[1]
+    return stage_key(jax.random.key(seed), "evaluation")
 
 
 def plain(config) -> dict[str, Any]:

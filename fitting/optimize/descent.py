@@ -105,10 +105,7 @@ class Descent:
             problem = replace(problem, seeds=max(problem.seeds, fit.gradients.seeds))
         own = self.optimizer or adam(self.steps)
         optimizer = optax.chain(optax.clip_by_global_norm(self.clip), own)
-        parameters = problem.parameters
-        start = parameters.point(
-            {n: np.asarray(v, float) for n, v in parameters.values(fit.candidates[0].point).items()}
-        )
+        start = jax.tree.map(jnp.asarray, fit.candidates[0].point)
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LENGTHS}
         record = (store or Store()).record(self.name, identity(settings | {"optimizer": own, "problem": problem}))
         rows, point, memory = _restore(record, start, optimizer.init(start))

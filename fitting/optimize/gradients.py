@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from fitting.devices import device_count, local_devices, over_devices
 from fitting.errors import InputError
-from fitting.optimize.fit import Fit
+from fitting.optimize.fit import Fit, stage_key
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Store
 from fitting.predict import Cost
@@ -104,7 +104,7 @@ class GradientCheck:
             return replace(fit, notes=(*fit.notes, note))
         stage = fit.search.stage
         closer = replace(stage, spread=stage.spread / CLOSER, around="best", name="search closer")
-        fit = closer.run(fit, jax.random.fold_in(key, 1), progress, store)
+        fit = closer.run(fit, stage_key(key, closer.name), progress, store)
         note = f"Gradients carry nothing where the search has led; it went on alone. {health.reason}."
         return replace(fit, finished=True, notes=(*fit.notes, note))
 
