@@ -190,7 +190,7 @@ MANY = {
 def measure(name: str) -> dict:
     """Time one case in this process."""
     import jax
-    from kernels import work_of
+    from scripting.work import work_of
 
     # Importing it switches 64 bits off: before a case chooses.
     import fitting  # noqa: F401

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 # One device: many tests compile small programs, which takes twice as long for two. Scripts use all cores.
-
 # Shapes and types of public functions are checked at run time by jaxtyping and beartype.
 from jaxtyping import install_import_hook
 

@@ -74,6 +74,9 @@ class Formula(Predictor):
     def forward_mode(self):
         return self
 
+    def unstable(self, values):
+        return 0
+
     def remarks(self, values):
         return []
 
@@ -83,3 +86,17 @@ def problem_of_formula(network: Network, parameters, function, noisy: bool = Tru
     predictor = Formula(network, Observation(orthogonalize=False), function, noisy)
     target = Target(jnp.ones((network.regions, network.regions)), network.labels, seconds=predictor.seconds)
     return Problem(predictor, parameters, target, loss=lambda prediction, target: jnp.zeros(()), **settings)
+
+
+@dataclass(frozen=True, eq=False)
+class Powers(Formula):
+    """A connectome's weights to the power k: a model whose one parameter can make up for some of a connectome."""
+
+    function: Callable[[dict[str, Any], Any], Any] = lambda values, key: values["k"]
+    noisy: bool = False
+
+    def activity(self, values, key):
+        return jnp.asarray(values.get("weights", self.network.weights)) ** self.function(values, key)
+
+    def observe(self, activity, observation, spectrum=False):
+        return Prediction(activity[None], None, jnp.zeros(()))

@@ -37,50 +37,49 @@ jax.config.update("jax_enable_x64", True)
 if len(sys.argv) > 2:
     jax.distributed.initialize(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
 import numpy as np, optax
-import fitting.brain
-jax.config.update("jax_enable_x64", True)
+import fitting
 from fitting.data import hcp_aal2
-from fitting.evaluate import delay_nulls, fresh_seeds, identifiability, surrogate_connectomes, surrogate_test
+from fitting.evaluate import delay_nulls, fresh_seeds, identifiability, surrogate_connectomes, surrogate_sensitivity
 from fitting.network import Network
 from fitting.objective import Target
-from fitting.optimize import (
-    Parameter, Parameters, Problem, SearchSettings, Settings, fit, gradient_health, race, search
-)
+from fitting.optimize import Candidate, Descent, Fit, GradientCheck, Parameter, Problem, Race, Search, solve
+from fitting.predict import Simulation
 from fitting.signal import Observation
 
-whole = hcp_aal2()
-connectome = whole.isel(target=slice(5), source=slice(5))
-weights, lengths = connectome.weights.values, connectome.lengths.values
-network = Network(weights, lengths, drive=0.6, speed_bounds=(3.0, 20.0))
+connectome = hcp_aal2(regions=5)
+network = Network(connectome, parameters={"drive": 0.6})
 declared = [Parameter("k", 2.0, 0.5, 8.0, scale="log"), Parameter("signal_speed", 6.0, 3.0, 20.0),
             Parameter("sigma", 0.05, 0.01, 0.2)]
-target = Target(np.exp(-lengths / 60))
+target = Target(np.exp(-network.lengths / 60), network.labels)
 observation = Observation(low_pass=None, orthogonalize=False, transient=1.0, trim=0.5)
-problem = Problem(network, Parameters(declared, network), target, observation, duration=4000.0, dt=1.0)
+problem = Problem(Simulation(network, observation, 4000.0, 1.0), declared, target)
 values, start = {"k": 2.0, "signal_speed": 6.0, "sigma": 0.05}, problem.parameters.start()
 key = jax.random.key(0)
 found = {}
-searched = search(problem, SearchSettings(generations=2, population=5, batch=2, finalists=2, seeds=1), key=key)
-found["search"] = searched.history["loss"]
+searched = Search(generations=2, population=5, batch=2, finalists=2, seeds=1).run(Fit.begin(problem), key)
+found["search"] = searched.search.history["loss"]
 found["candidates"] = [candidate.loss for candidate in searched.candidates]
 starts = [start, problem.parameters.point(values | {"k": 4.0}), problem.parameters.point(values | {"k": 1.0})]
-raced = race(problem, starts, optax.adam(0.1), key=key, steps=2)
-found["race"], found["winner"] = raced.losses, [raced.point[name] for name in sorted(raced.point)]
+raced = Race(optax.adam(0.1), steps=2).run(
+    replace(Fit.begin(problem), candidates=tuple(Candidate(point) for point in starts)), key
+)
+found["race"], found["winner"] = raced.race.losses, [raced.point[name] for name in sorted(raced.point)]
 fresh = fresh_seeds(problem, values, key, 3)
 found["fresh"], found["fc"], found["signals"] = fresh.fc_correlation, fresh.fc, fresh.signals
-several, adam = replace(problem, seeds=3), optax.adam(0.1)
-fitted = fit(several, adam, Settings(steps=2), key=key)
+several, descent = replace(problem, seeds=3), Descent(optax.adam(0.1), steps=2)
+fitted = solve(several, [descent], key=key)
 found["fit"], found["fitted"] = fitted.history["loss"], [fitted.point[name] for name in sorted(fitted.point)]
 if jax.device_count() == 8:
     folder = pathlib.Path(sys.argv[1]).with_suffix("")
-    fit(several, adam, Settings(steps=1), key=key, checkpoints=folder)
-    rest = fit(several, adam, Settings(steps=2), key=key, checkpoints=folder, resume=True)
+    solve(several, [replace(descent, steps=1)], key=key, folder=folder)
+    rest = solve(several, [descent], key=key, folder=folder, resume=True)
     assert rest.history["loss"].tobytes() == fitted.history["loss"].tobytes()
-health = gradient_health(problem, start, key, seeds=3, horizons=(None,))
+health = GradientCheck(seeds=3).measure(problem, start, key)
 found["health"] = [health.norm["whole"], health.seeds]
-found["nulls"] = list(delay_nulls(problem, values, key, 2).values())
+keys = jax.random.split(key, 2)
+found["nulls"] = list(delay_nulls(problem, values, keys).values())
 rewired = surrogate_connectomes(connectome, "rewired", 2, 0)
-found["surrogates"] = surrogate_test(problem, values, rewired, key).surrogates
+found["surrogates"] = surrogate_sensitivity(problem, values, rewired, keys[:1]).surrogates
 found["judged"] = [j.interval or (0.0, 0.0) for j in identifiability(problem, start, key, 2).values()]
 found["devices"] = jax.device_count()
 np.savez(sys.argv[1], **{name: np.asarray(value, float) for name, value in found.items()})

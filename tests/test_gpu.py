@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ import pytest
 from fitting.data import hcp_aal2
 from fitting.network import Network, simulate
 from fitting.objective import Objective, Target
-from fitting.optimize import Parameter, Parameters, Problem, ResponseProblem
+from fitting.optimize import Parameter, Problem
+from fitting.predict import LinearResponse, Simulation
 from fitting.signal import Observation, envelope_fc
 
 #: Largest difference relative to the largest number, by bits. In 32 bits a simulation of four seconds grows rounding by
@@ -37,22 +39,15 @@ def gpu():
 
 
 def problem():
-    connectome = hcp_aal2().isel(target=slice(10), source=slice(10))
-    network = Network(connectome.weights.values, connectome.lengths.values, drive=0.6, speed_bounds=(3.0, 20.0))
+    network = Network(hcp_aal2(regions=10), parameters={"drive": 0.6})
     declared = [
         Parameter("k", 2.0, 0.5, 8.0, scale="log"),
         Parameter("signal_speed", 6.0, 3.0, 20.0),
         Parameter("drive", 0.6, 0.2, 1.0, per_region=True),
     ]
     observation = Observation(low_pass=None, orthogonalize=False, transient=0.5, trim=0.25)
-    return Problem(
-        network,
-        Parameters(declared, network),
-        Target(jnp.asarray(np.exp(-connectome.lengths.values / 60))),
-        observation,
-        duration=4000.0,
-        dt=0.5,
-    )
+    target = Target(jnp.asarray(np.exp(-network.lengths / 60)), network.labels)
+    return Problem(Simulation(network, observation, 4000.0, 0.5), declared, target)
 
 
 def activity():
@@ -61,7 +56,7 @@ def activity():
 
 def gradient():
     made = problem()
-    return jax.jit(jax.value_and_grad(made.loss, has_aux=True))(made.parameters.start(), jax.random.key(0))
+    return jax.jit(made.value_and_grad)(made.parameters.start(), jax.random.key(0))
 
 
 def connectivity():
@@ -70,10 +65,9 @@ def connectivity():
 
 
 def response():
-    made = problem()
-    observation = Observation(orthogonalize=False)
-    linear = ResponseProblem(made.network, made.parameters, made.target, observation, Objective(spectrum=0.0))
-    return jax.jit(jax.value_and_grad(linear.loss, has_aux=True))(linear.parameters.start())
+    made, observation = problem(), Observation(orthogonalize=False)
+    linear = replace(made, predictor=LinearResponse(made.network, observation), loss=Objective(spectrum=0.0))
+    return jax.jit(linear.value_and_grad)(linear.parameters.start(), jax.random.key(0))
 
 
 @pytest.mark.parametrize("compute", [activity, gradient, connectivity, response], ids=lambda f: f.__name__)

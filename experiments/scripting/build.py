@@ -40,6 +40,7 @@ from fitting.optimize import (
     Problem,
     Race,
     Search,
+    StableStart,
     Stage,
     adam,
     solve,
@@ -198,6 +199,7 @@ def stages_of(config: DictConfig, simulation: Simulation) -> list[Stage]:
         return Polish(adam(0, polish["learning_rate"]), polish["steps"], clip=config.fit.clip, predictor=simulation)
 
     makers = {
+        "start": StableStart,
         "search": lambda: Search(**plain(config.search)) if config.search.generations else None,
         "gradients": lambda: GradientCheck(**plain(config.gradients)),
         "race": lambda: Race(optimizer, **plain(config.race)) if descent else None,

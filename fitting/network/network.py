@@ -111,6 +111,8 @@ class Network:
         weights, lengths = (np.array(self.connectome[name].values, dtype=float) for name in ("weights", "lengths"))
         _check_matrix("weights", weights)
         _check_matrix("lengths", lengths)
+        if weights.shape != lengths.shape:
+            raise InputError(f"weights are {weights.shape} but lengths are {lengths.shape}; both need the same regions")
         if (lengths < 0).any():
             raise InputError(f"lengths must not be negative; the smallest is {lengths.min():g} mm")
         np.fill_diagonal(weights, 0.0)

@@ -229,14 +229,25 @@ def _checked(network, parameters, steps, dt, source, state, record, adjoint) -> 
     segment = steps if adjoint.horizon is None else min(steps, steps_of(adjoint.horizon, dt))
     dtype = jnp.result_type(float)
     parameters = {name: jnp.asarray(value, dtype) for name, value in parameters.items()}
-    return _simulate(
-        network, steps, float(dt), tuple(record), adjoint.kind, segment, devices.on_gpu(), parameters, *source,
-        initial_state(network, dt, dtype) if state is None else state,
-    )  # fmt: skip
+    plan = _Plan(steps, float(dt), tuple(record), adjoint.kind, segment, devices.on_gpu())
+    return _simulate(network, plan, parameters, source, initial_state(network, dt, dtype) if state is None else state)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6))
-def _simulate(network, steps, dt, record, adjoint, segment, gpu, parameters, key, noise, state):
+class _Plan(NamedTuple):
+    """What is fixed before compiling, besides the network."""
+
+    steps: int
+    dt: float
+    record: tuple[str, ...]
+    adjoint: str
+    segment: int
+    gpu: bool
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _simulate(network, plan, parameters, source, state):
+    steps, dt, record, adjoint, segment, gpu = plan
+    key, noise = source
     regions, ports, dtype = network.regions, network.node.ports, state.history.dtype
     weights, travel, by_region = network.resolve(parameters, dtype)
     delay = travel / dt

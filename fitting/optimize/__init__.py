@@ -1,13 +1,14 @@
 """Parameters with units and bounds, problems, and the stages that fit them."""
 
 from fitting.optimize.descent import Descent, Polish, adam
-from fitting.optimize.fit import Candidate, Fit, Stage, stage_key
-from fitting.optimize.gradients import GradientCheck, GradientHealth
+from fitting.optimize.fit import Candidate, Fit, GradientHealth, RaceResult, SearchResult, Stage, stage_key
+from fitting.optimize.gradients import GradientCheck
 from fitting.optimize.parameters import Parameter, Parameters
 from fitting.optimize.problem import Problem
-from fitting.optimize.race import Race, RaceResult
-from fitting.optimize.search import Search, SearchResult
+from fitting.optimize.race import Race
+from fitting.optimize.search import Search
 from fitting.optimize.solve import STAGES, solve
+from fitting.optimize.start import StableStart
 from fitting.optimize.storage import identity
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "RaceResult",
     "Search",
     "SearchResult",
+    "StableStart",
     "Stage",
     "adam",
     "identity",

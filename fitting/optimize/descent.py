@@ -33,6 +33,12 @@ Optimizer: TypeAlias = optax.GradientTransformation
 #: Numbers that are kept of each step.
 MEASURES = ("loss", "fc_correlation", "spectrum", "gradient_norm", "finite", "seconds")
 
+#: Steps after which a predictor without noise is asked whether modes grow.
+STABILITY_STEPS = 100
+
+#: Unconstrained values beyond which a parameter counts as being at its bound: within a hundredth of their distance.
+AT_BOUND = 4.6
+
 #: Settings that say how far a descent goes, not which way: one that is gone on with may have others.
 LENGTHS = ("steps", "patience", "tolerance", "max_bad_steps", "average", "name")
 
@@ -117,8 +123,9 @@ class Descent:
         analysis = compiled.memory_analysis()
         status, rows, point = self._descend(problem, compiled, (rows, point, memory), step_key, record, progress)
         chosen, best = self._choose(problem, rows, point, start, check_key)
+        status, found = _verdict(problem, status, best)
         bad = sum(not row["finite"] for row in rows)
-        notes = []
+        notes = [found] if found else []
         if chosen == "start":
             notes.append("No step was better than the start on new noise, so the start is the result.")
         if bad:
@@ -139,7 +146,7 @@ class Descent:
     def _descend(self, problem: Problem, step: Callable, state, key, record: Record, progress: Reporter):
         """Take steps until one of the reasons to stop; returns it, a row for each step, and the last point."""
         rows, point, memory = state
-        saved = time.perf_counter()
+        saved, grew = time.perf_counter(), False
         with Interrupt() as interrupt:
             while True:
                 status = self._reason_to_stop(rows, interrupt)
@@ -164,6 +171,12 @@ class Descent:
                 if time.perf_counter() - saved > SAVE_SECONDS:
                     record.save(_packed(rows, point, memory))
                     saved = time.perf_counter()
+                if not problem.predictor.noisy and len(rows) % STABILITY_STEPS == 0:
+                    grows = problem.predictor.unstable(problem.parameters.values(point)) > 0
+                    if grows and grew:
+                        record.save(_packed(rows, point, memory))
+                        return "unstable", rows, point
+                    grew = grows
                 left = float(np.median([r["seconds"] for r in rows[-10:]])) * (self.steps - len(rows))
                 text = f"loss {row['loss']:.4f} r {row['fc_correlation']:.3f} {left:.0f} s left"
                 progress(Progress(self.name, len(rows), self.steps, text))
@@ -235,6 +248,20 @@ class Polish(Descent):
     def cost(self, problem: Problem) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
         return super().cost(replace(problem, predictor=self.predictor or problem.predictor))
+
+
+def _verdict(problem: Problem, status: str, point) -> tuple[str, str]:
+    """The status of a descent that ended at a point, and a sentence where it is not what it seems."""
+    if status in ("diverged", "interrupted"):
+        return status, ""
+    growing = problem.predictor.unstable(problem.parameters.values(point))
+    if growing:
+        return "unstable", f"The fit ended where {growing} modes grow. Lower k or drive, or raise the damping."
+    ends = {p.name: float(point[p.name]) for p in problem.parameters.shared if abs(float(point[p.name])) > AT_BOUND}
+    if ends:
+        words = ", ".join(f"{name} at its {'upper' if x > 0 else 'lower'} bound" for name, x in ends.items())
+        return "at_bounds", f"The fit ended with {words}: widen it, or fix the parameter."
+    return status, ""
 
 
 def guarded_step(value_and_grad: Callable, optimizer: Optimizer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -15,11 +15,6 @@ from fitting.optimize.storage import Store
 from fitting.predict import Cost
 from fitting.progress import Reporter, silent
 
-if TYPE_CHECKING:
-    from fitting.optimize.gradients import GradientHealth
-    from fitting.optimize.race import RaceResult
-    from fitting.optimize.search import SearchResult
-
 
 class Candidate(NamedTuple):
     """An unconstrained point, and its mean loss and correlation on noise that it was not chosen by."""
@@ -27,6 +22,77 @@ class Candidate(NamedTuple):
     point: dict[str, Any]
     loss: float = float("nan")
     fc_correlation: float = float("nan")
+
+
+class SearchResult(NamedTuple):
+    """What a search has to tell.
+
+    Attributes
+    ----------
+    stage : Search
+        With its settings.
+    candidates : tuple of Candidate
+        The best first; each at least a third of the first spread away from all better ones.
+    history : dict of arrays (generation, candidate)
+        ``loss``, ``fc_correlation`` and ``parameter_NAME``; NaN where a prediction failed.
+    evaluations : int
+    seconds : float
+    """
+
+    stage: Any
+    candidates: tuple[Candidate, ...]
+    history: dict[str, np.ndarray]
+    evaluations: int
+    seconds: float
+
+
+class GradientHealth(NamedTuple):
+    """What gradients are worth at a point.
+
+    Attributes
+    ----------
+    usable : bool
+    reason : str
+        Why, with the numbers.
+    horizon : str
+        Which of the predictor's gradients it is: the first that is usable (see
+        :meth:`fitting.predict.Predictor.horizons`).
+    seeds : int
+        Noise seeds that a step should average.
+    norm : dict
+        Norm of the mean gradient by horizon: how it grows tells chaos from order.
+    agreement : float
+        Change of the loss that the gradient foretells over the change that is measured, for a step
+        against the gradient with the same noise. One if the loss is smooth.
+    forward_error : float
+        Relative difference of forward and reverse mode, along the gradient.
+    signal_to_noise : dict
+        By parameter: mean over standard deviation over noise seeds (for parameters per region, of the norm).
+    """
+
+    usable: bool
+    reason: str
+    horizon: str
+    seeds: int
+    norm: dict[str, float]
+    agreement: float
+    forward_error: float
+    signal_to_noise: dict[str, float]
+
+
+class RaceResult(NamedTuple):
+    """How a race went.
+
+    Attributes
+    ----------
+    winner : int
+        Number of the winner among the candidates.
+    losses : array (step, candidate)
+        NaN after a candidate has dropped out, and where a loss is not finite.
+    """
+
+    winner: int
+    losses: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,7 +110,7 @@ class Fit:
     start : dict
         Unconstrained point that the fit began with.
     status : str
-        ``"converged"``, ``"max_steps"``, ``"diverged"`` or ``"interrupted"``.
+        ``"converged"``, ``"max_steps"``, ``"unstable"``, ``"at_bounds"``, ``"diverged"`` or ``"interrupted"``.
     chosen : str
         Which candidate is the result: ``"start"``, ``"search"``, ``"best step"`` or ``"average"``.
     finished : bool

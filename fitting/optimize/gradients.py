@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from fitting.devices import device_count, local_devices, over_devices
 from fitting.errors import InputError
-from fitting.optimize.fit import Fit, stage_key
+from fitting.optimize.fit import Fit, GradientHealth, stage_key
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Store
 from fitting.predict import Cost
@@ -22,40 +22,6 @@ from fitting.progress import Progress, Reporter, silent
 
 #: How much closer the search looks where gradients cannot.
 CLOSER = 4
-
-
-class GradientHealth(NamedTuple):
-    """What gradients are worth at a point.
-
-    Attributes
-    ----------
-    usable : bool
-    reason : str
-        Why, with the numbers.
-    horizon : str
-        Which of the predictor's gradients it is: the first that is usable (see
-        :meth:`fitting.predict.Predictor.horizons`).
-    seeds : int
-        Noise seeds that a step should average.
-    norm : dict
-        Norm of the mean gradient by horizon: how it grows tells chaos from order.
-    agreement : float
-        Change of the loss that the gradient foretells over the change that is measured, for a step
-        against the gradient with the same noise. One if the loss is smooth.
-    forward_error : float
-        Relative difference of forward and reverse mode, along the gradient.
-    signal_to_noise : dict
-        By parameter: mean over standard deviation over noise seeds (for parameters per region, of the norm).
-    """
-
-    usable: bool
-    reason: str
-    horizon: str
-    seeds: int
-    norm: dict[str, float]
-    agreement: float
-    forward_error: float
-    signal_to_noise: dict[str, float]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,26 +13,11 @@ import optax
 from fitting.devices import device_count, local_devices, over_devices
 from fitting.errors import InputError
 from fitting.optimize.descent import Optimizer, adam, guarded_step
-from fitting.optimize.fit import Candidate, Fit
+from fitting.optimize.fit import Candidate, Fit, RaceResult
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Store
 from fitting.predict import Cost
 from fitting.progress import Progress, Reporter, silent
-
-
-class RaceResult(NamedTuple):
-    """How a race went.
-
-    Attributes
-    ----------
-    winner : int
-        Number of the winner among the candidates.
-    losses : array (step, candidate)
-        NaN after a candidate has dropped out, and where a loss is not finite.
-    """
-
-    winner: int
-    losses: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import cmaes
 import jax
@@ -15,32 +15,15 @@ import numpy as np
 
 from fitting.devices import device_count, local_devices, over_devices, side_by_side
 from fitting.errors import InputError
-from fitting.optimize.fit import Candidate, Fit
+from fitting.optimize.fit import Candidate, Fit, SearchResult
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Store, identity
 from fitting.predict import Cost
 from fitting.progress import Progress, Reporter, silent
 
 
-class SearchResult(NamedTuple):
-    """What a search has to tell.
-
-    Attributes
-    ----------
-    stage : Search
-    candidates : tuple of Candidate
-        The best first; each at least a third of the first spread away from all better ones.
-    history : dict of arrays (generation, candidate)
-        ``loss``, ``fc_correlation`` and ``parameter_NAME``; NaN where a prediction failed.
-    evaluations : int
-    seconds : float
-    """
-
-    stage: Search
-    candidates: tuple[Candidate, ...]
-    history: dict[str, np.ndarray]
-    evaluations: int
-    seconds: float
+#: Largest unconstrained value that is tried: within a fiftieth of the bounds' distance from one of them.
+FARTHEST = 4.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +51,9 @@ class Search:
         Candidates that are evaluated again, on noise seeds of their own, and handed on.
     seeds : int
         Those noise seeds.
+    keep_start : bool
+        Hand on the start, too, whatever it scored: starts race, and what parameters of each region make of them is not
+        known yet.
     around : str
         Where the first population lies: around the ``"middle"`` of the bounds, or the ``"best"`` candidate so far.
     name : str
@@ -79,6 +65,7 @@ class Search:
     batch: int | None = None
     finalists: int = 3
     seeds: int = 2
+    keep_start: bool = False
     around: str = "middle"
     name: str = "search"
 
@@ -115,6 +102,8 @@ class Search:
         pool = np.array([*bests, centre, [float(fit.start[name]) for name in names]])
         checks = [evaluate(pool, k) for k in jax.random.split(check_key, self.seeds)]
         candidates = self._finalists(pool, np.mean(checks, axis=0), fit.point, names)
+        if self.keep_start:
+            candidates = (*candidates, Candidate(dict(fit.start)))
         history = {"loss": losses, "fc_correlation": scores[:, 1]}
         for column, name in enumerate(names):
             history[f"parameter_{name}"] = np.asarray(problem.parameters[name].bounded(points[:, :, column]))
@@ -131,7 +120,10 @@ class Search:
     def _generations(self, problem, evaluate, key, noise_key, origin, progress, store):
         """Points (generation, candidate, name), scores (generation, 2, candidate), and the centre at the end."""
         seed = int(jax.random.randint(jax.random.fold_in(key, 1), (), 0, 2**31 - 1))
-        strategy = cmaes.CMA(mean=np.array(origin), sigma=self.spread, seed=seed, population_size=self.population)
+        # Where a loss falls all the way to a bound, a population would run on for ever, to where nothing changes.
+        bounds = np.tile([-FARTHEST, FARTHEST], (len(origin), 1))
+        middle = np.clip(origin, -FARTHEST, FARTHEST)
+        strategy = cmaes.CMA(mean=middle, sigma=self.spread, bounds=bounds, seed=seed, population_size=self.population)
         own = {"search": self, "key": seed, "centre": origin, "problem": problem}
         record = (store or Store()).record(self.name, identity(own))
         # Candidates follow from losses and the seed, so they need not be kept.

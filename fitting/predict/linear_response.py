@@ -151,10 +151,14 @@ class LinearResponse(Predictor):
         """See :class:`Predictor`."""
         return self
 
+    def unstable(self, values: Mapping[str, Any]) -> int:
+        """See :class:`Predictor`: roots right of the imaginary axis, all delays and frequencies included."""
+        linear = linearize(self.network, values, dt=self.dt)
+        return unstable_roots(linear) if bool(jnp.isfinite(linear.residual)) else len(linear.steady)
+
     def remarks(self, values: Mapping[str, Any]) -> list[str]:
         """What is to be known about the steady state that linear response describes."""
-        linear = linearize(self.network, values, dt=self.dt)
-        unstable = unstable_roots(linear)
+        linear, unstable = linearize(self.network, values, dt=self.dt), self.unstable(values)
         if unstable:
             return [f"The steady state is unstable ({unstable} roots): linear response does not hold there."]
         sentences = [

@@ -86,5 +86,8 @@ class Predictor(Protocol):
     def forward_mode(self) -> Predictor:
         """The same predictor, open to forward-mode derivatives."""
 
+    def unstable(self, values: Mapping[str, Any]) -> int:
+        """Number of growing modes that spoil the prediction; none where predictions hold everywhere."""
+
     def remarks(self, values: Mapping[str, Any]) -> list[str]:
         """Sentences that a reader of a fit with these values must know."""

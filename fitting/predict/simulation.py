@@ -146,6 +146,10 @@ class Simulation(Predictor):
         """See :class:`Predictor`."""
         return replace(self, adjoint="forward")
 
+    def unstable(self, values: Mapping[str, Any]) -> int:
+        """See :class:`Predictor`: simulations go wherever the network goes."""
+        return 0
+
     def remarks(self, values: Mapping[str, Any]) -> list[str]:
         """See :class:`Predictor`: there are none."""
         return []

@@ -90,8 +90,8 @@ def read_fit(folder: Path, problem: Problem) -> tuple[Fit, Summary]:
         with xr.open_dataset(folder / "result.nc", engine="h5netcdf") as data:
             names = [str(name) for name in data.data_vars if str(name).startswith("history_")]
             history = {name.removeprefix("history_"): data[name].values for name in names}
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} holds no finished fit: {Path(str(error.filename)).name} is missing") from None
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds no finished fit: result.nc is missing") from None
     except (OSError, ValueError) as error:
         raise InputError(f"the fit in {folder} cannot be read: {error}") from None
     free = [p.name for p in problem.parameters.free]

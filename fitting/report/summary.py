@@ -195,7 +195,7 @@ class Summary:
             return _typed(cls, json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise InputError(f"{path.parent} holds no finished fit: {path.name} is missing") from None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path} cannot be read: {error}") from None
 
 
@@ -338,9 +338,11 @@ def _fc_correlation(evaluation: Evaluation, training: float | None, split: str) 
     data = evaluation.ceiling.reliability if evaluation.ceiling else None
     corrected, model = fresh.corrected(data if data else 1.0), fresh.reliability
     attainable = float(np.sqrt(model * (data or 1.0))) if model > 0 else None
+    interval = list(fresh.interval())
+    seconds = fresh.seconds if np.isfinite(fresh.seconds) else None
     return FCCorrelation(
-        FreshSeeds(fresh.mean, _spread(fresh.fc_correlation), count, fresh.seconds, attainable),
-        MeanFC(agreement.r, list(fresh.interval())),
+        FreshSeeds(fresh.mean, _spread(fresh.fc_correlation), count, seconds, attainable),
+        MeanFC(agreement.r, interval if np.isfinite(interval).all() else None),
         Corrected(corrected, corrected * abs(corrected)),
         Reliability(model, data),
         Level(agreement.slope, agreement.model, agreement.target, agreement.concordance),
@@ -398,12 +400,12 @@ def headline(summary: Summary) -> str:
     fresh, best = scores.fresh_seeds, max(summary.baselines, key=lambda name: summary.baselines[name] or 0.0)
     seeds = f"mean FC of {fresh.n} seeds" if fresh.n > 1 else "FC"
     words = f"The fitted model's {seeds} correlates with the target's by {scores.mean_fc.r:.3f}"
-    if scores.mean_fc.interval and all(map(np.isfinite, scores.mean_fc.interval)):
+    if scores.mean_fc.interval:
         low, high = scores.mean_fc.interval
         words += f" ({low:.3f} to {high:.3f})"
     if scores.corrected.share is not None and np.isfinite(scores.corrected.share):
         of = "of the variance that can be explained" if data else "of the target's variance, its noise included"
-        words += f": without noise the model explains {100 * scores.corrected.share:.0f} % {of}"
+        words += f": without noise the model explains {100 * max(scores.corrected.share, 0.0):.0f} % {of}"
     words += f"; fibre length alone explains {share(summary.baselines['minus_length'])}"
     if best != "minus_length":
         words += f", and the best predictor without a model, {BASELINE_NAMES.get(best, best)}, "

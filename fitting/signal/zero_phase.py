@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +19,7 @@ from fitting.signal.filters import band_pass, low_pass, sosfiltfilt
 FILTERS = ("butterworth", "fir")
 
 
+@runtime_checkable
 class ZeroPhase(Protocol):
     """A filter without phase shift: what it does to signals, and to their amplitude at each frequency."""
 

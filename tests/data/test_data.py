@@ -33,6 +33,23 @@ def test_embedded_connectome():
     np.testing.assert_allclose(c.weights, c.weights.values.T, atol=1e-7)
 
 
+def test_first_regions_of_the_embedded_connectome():
+    c, whole = hcp_aal2(regions=3), hcp_aal2()
+    assert c["target"].values.tolist() == c["source"].values.tolist() == ["PreCG.L", "PreCG.R", "SFG.L"]
+    np.testing.assert_array_equal(c.weights, whole.weights[:3, :3])
+    np.testing.assert_array_equal(c.lengths, whole.lengths[:3, :3])
+    assert c.attrs == whole.attrs
+    assert c.lengths.units == "mm"
+    assert hcp_aal2(regions=None).identical(whole)
+
+
+def test_whose_a_recording_is():
+    told = recording(np.zeros((4, 3)), 100.0, LABELS, subject="01", run="2").attrs
+    assert (told["subject"], told["run"], told["atlas"]) == ("01", "2", "")
+    with pytest.raises(InputError, match="a recording has no 'session'; it has atlas, subject and run"):
+        recording(np.zeros((4, 3)), 100.0, LABELS, subject="01", session="2")
+
+
 def test_embedded_connectome_is_the_shared_one(meg_fc_path):
     with np.load(meg_fc_path.parent / "hcp_aal2_80.npz") as shared:
         np.testing.assert_array_equal(hcp_aal2().weights, shared["weights"])

@@ -1,17 +1,18 @@
 """What pairs that are held out of one matrix share with the fitted ones, and what is left of that elsewhere."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import network_of, problem_of_formula
+from problems import Formula, network_of, target_of
 
 from fitting.data import hcp_aal2
 from fitting.evaluate import held_out_baselines, independent_targets, leak_of_baselines, leak_of_fit
 from fitting.objective import Target
-from fitting.optimize import Parameter
+from fitting.optimize import Parameter, Problem
+from fitting.predict import Prediction
 from fitting.signal import Observation
 
 OBSERVATION = Observation(low_pass=1.0)
@@ -77,20 +78,23 @@ def test_the_leak_is_what_independent_signals_score():
         assert abs(scores.mean() - leak) < 3 * error, name
 
 
+@dataclass(frozen=True, eq=False)
+class Scaled(Formula):
+    """Connectivity of chance, times k."""
+
+    def observe(self, activity, observation, spectrum=False):
+        return Prediction(activity * CHANCE[None], None, jnp.zeros(()))
+
+
+CHANCE = jnp.asarray(np.random.default_rng(0).standard_normal((6, 6)))
+
+
 def test_the_leak_of_a_fit_is_the_mean_over_data_sets_that_it_is_fitted_to(directed):
     """Refits see the problem with independent signals in the target's place, and are scored on pairs held out."""
-    k = Parameter("k", 1.0, 0.0, 2.0)
-    problem = problem_of_formula(network_of(*directed), [k], lambda values, key: values["k"])
-    problem = replace(problem, target=replace(problem.target, seconds=30.0).split(0.6, 0))
-    fixed = np.random.default_rng(0).standard_normal((6, 6))
-    fixed = jnp.asarray(fixed + fixed.T)
-
-    class Fixed(type(problem.predictor)):
-        def observe(self, activity, observation, spectrum=False):
-            return super().observe(activity, observation)._replace(replicates=activity * fixed[None])
-
-    predictor = Fixed(problem.network, problem.observation, problem.predictor.function)
-    problem, seen = replace(problem, predictor=predictor), []
+    network = network_of(*directed)
+    target = target_of(CHANCE, seconds=30.0).split(0.6, 0)
+    predictor = Scaled(network, Observation(orthogonalize=False), lambda values, key: values["k"])
+    problem, seen = Problem(predictor, [Parameter("k", 1.0, 0.0, 2.0)], target), []
 
     def refit(other):
         seen.append(other)
@@ -99,7 +103,7 @@ def test_the_leak_of_a_fit_is_the_mean_over_data_sets_that_it_is_fitted_to(direc
     found = leak_of_fit(problem, refit, jax.random.key(0), 2)
     held_out = np.triu(problem.target.held_out, 1)
     scores = [
-        sign * np.corrcoef(np.asarray(fixed)[held_out], np.asarray(other.target.fc)[held_out])[0, 1]
+        sign * np.corrcoef(np.asarray(CHANCE)[held_out], np.asarray(other.target.fc)[held_out])[0, 1]
         for sign, other in zip((1, -1), seen, strict=True)
     ]
     assert found == pytest.approx(np.mean(scores), abs=1e-12)

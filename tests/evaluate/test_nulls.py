@@ -1,13 +1,13 @@
 """Surrogate connectomes and destroyed delays: what they keep, what they score, and what a p-value is worth."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from problems import Formula, labels_of, network_of, target_of
+from problems import Powers, labels_of, network_of, target_of
 
 from fitting import InputError
 from fitting.data import connectome, hcp_aal2
@@ -15,7 +15,7 @@ from fitting.evaluate import delay_nulls, p_value, surrogate_connectomes, surrog
 from fitting.network import Network
 from fitting.objective import Objective, Target
 from fitting.optimize import Parameter, Problem
-from fitting.predict import LinearResponse, Prediction, Simulation
+from fitting.predict import LinearResponse, Simulation
 from fitting.signal import Observation
 
 VALUES = {"k": 1.2, "signal_speed": 4.0, "sigma": 0.01}
@@ -30,7 +30,7 @@ def problem(directed, request):
     observation = Observation(band=(8.0, 12.0), low_pass=None, orthogonalize=False, transient=0.5, trim=0.5)
     predictors = {
         "simulation": Simulation(network, observation, duration=5000.0, dt=0.5),
-        "linear response": LinearResponse(network, observation, dt=0.5),
+        "linear response": LinearResponse(network, observation, dt=0.5, frequencies=5),
     }
     k = Parameter("k", 1.2, 0.1, 10.0, scale="log")
     return Problem(predictors[request.param], [k], target_of(fc + fc.T), Objective(spectrum=0.0))
@@ -151,20 +151,9 @@ def test_delay_nulls_are_networks_with_those_delays(problem, directed):
     assert len(set(found.values())) == 3
 
 
-@dataclass(frozen=True, eq=False)
-class Powers(Formula):
-    """A connectome's weights, all to the power k: a model whose one parameter can make up for some of a connectome."""
-
-    def activity(self, values, key):
-        return jnp.asarray(self.network.weights) ** values["k"]
-
-    def observe(self, activity, observation, spectrum=False):
-        return Prediction(activity[None], None, jnp.zeros(()))
-
-
 def power_problem(c, fc):
     network = Network(c)
-    predictor = Powers(network, Observation(orthogonalize=False), function=lambda values, key: None, noisy=False)
+    predictor = Powers(network, Observation(orthogonalize=False))
     return Problem(predictor, [Parameter("k", 1.0, 0.05, 4.0)], Target(jnp.asarray(fc), network.labels))
 
 

@@ -478,7 +478,7 @@ assert jax.device_count() == cores(), jax.devices()
 
 def test_operations_of_a_program_are_counted():
     """A loop: its body adds and writes a row of four numbers in place; its condition compares if turns are unknown."""
-    import kernels
+    from scripting.work import work_of
 
     program = """
 HloModule small
@@ -515,8 +515,8 @@ ENTRY %main (rows.4: f32[5,4]) -> f32[5,4] {
 }
 """
     five = 'backend_config={"known_trip_count":{"n":"5"}}'
-    assert kernels.work_of(program.replace("TURNS", five)) == (1 + 5 * 2, 80 + 5 * (4 + 16))
-    assert kernels.work_of(program.replace("TURNS", "")) == (1 + 3, 80 + 4 + 16 + 1)
+    assert work_of(program.replace("TURNS", five)) == (1 + 5 * 2, 80 + 5 * (4 + 16))
+    assert work_of(program.replace("TURNS", "")) == (1 + 3, 80 + 4 + 16 + 1)
 
 
 def test_counting_kernels_without_a_compiler_says_what_to_install():

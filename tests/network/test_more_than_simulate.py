@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import network_of
+from problems import connectome_of, network_of
 
 from fitting import InputError
 from fitting.network import DelayBounds, Network, decimate, simulate, simulate_decimated
 from fitting.predict import measured_cost
+from fitting.predict.cost import memory
 from fitting.signal import Decimator
 
 
@@ -49,13 +50,13 @@ def test_lengths_outside_the_plan_never_give_a_wrong_number(subjects):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"length_bounds": (np.full((2, 2), 60.0), np.full((2, 2), 70.0))}, "shortest <= lengths"),
-        ({"length_bounds": (np.ones((3, 3)), np.ones((3, 3)))}, "length_bounds are"),
+        ({"shortest": np.full((2, 2), 60.0), "longest": np.full((2, 2), 70.0)}, "shortest <= lengths"),
+        ({"shortest": np.ones((3, 3)), "longest": np.ones((3, 3))}, "bounds of lengths are"),
     ],
 )
 def test_bad_length_bounds(settings, words, unchecked):
     with pytest.raises(InputError, match=words):
-        network_of(np.ones((2, 2)), np.full((2, 2), 50.0), **settings)
+        Network(connectome_of(np.ones((2, 2)), np.full((2, 2), 50.0)), bounds=DelayBounds(**settings))
 
 
 def test_bad_subjects(unchecked):
@@ -64,7 +65,8 @@ def test_bad_subjects(unchecked):
 
 
 @pytest.mark.parametrize("piece", [250.0, 370.0, 5000.0])
-def test_decimating_on_the_fly_is_decimating_the_whole(piece, directed):
+def test_decimating_on_the_fly_is_decimating_the_whole(piece, directed, monkeypatch):
+    monkeypatch.setattr(decimate, "PIECE", piece)
     network = network_of(*directed, drive=0.6, speed_bounds=(1.0, 8.0))
     settings = {"duration": 2000.0, "dt": 0.5, "key": jax.random.key(2)}
     decimator = Decimator(20)
@@ -75,7 +77,7 @@ def test_decimating_on_the_fly_is_decimating_the_whole(piece, directed):
         return jnp.concatenate([y, decimator.finish(state)])[decimator.delay :]
 
     def pieces(values):
-        return simulate_decimated(network, values, fs=100.0, piece=piece, **settings).rates
+        return simulate_decimated(network, values, fs=100.0, **settings).rates
 
     values = {"k": 0.7, "signal_speed": 3.0, "sigma": 0.05}
     np.testing.assert_allclose(pieces(values), whole(values), atol=1e-12)
@@ -111,14 +113,17 @@ def test_decimation_that_does_not_fit(settings, words, directed):
         simulate_decimated(network_of(*directed), {}, **settings)
 
 
-def test_estimate_grows_with_steps_and_candidates(directed):
+def test_measured_cost_grows_with_steps_and_candidates(directed):
     network = network_of(*directed, drive=0.6)
-    one = estimate(network, duration=20_000.0, dt=0.5)
-    two = estimate(network, duration=40_000.0, dt=0.5)
-    assert (one.steps, two.steps) == (40_000, 80_000)
+    one = measured_cost(network, duration=20_000.0, dt=0.5)
+    two = measured_cost(network, duration=40_000.0, dt=0.5)
+    assert (memory(network, 80_000), memory(network, 40_000)) == (
+        2 * memory(network, 40_000),
+        2 * memory(network, 20_000),
+    )
     assert 1.5 < two.bytes / one.bytes < 2.5
-    four = estimate(network, duration=20_000.0, dt=0.5, candidates=4)
+    four = measured_cost(network, duration=20_000.0, dt=0.5, candidates=4)
     assert 2.5 < four.bytes / one.bytes < 6
-    forward = estimate(network, duration=20_000.0, dt=0.5, gradient=False)
+    forward = measured_cost(network, duration=20_000.0, dt=0.5, gradient=False)
     assert forward.bytes < one.bytes
-    assert "40,000 steps" in str(one)
+    assert str(one).startswith(f"{one.bytes / 1e6:,.0f} MB, about ")

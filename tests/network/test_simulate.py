@@ -20,6 +20,7 @@ from fitting.network import (
     simulate_noise,
     simulated_recording,
 )
+from fitting.network.network import SIGNAL_SPEED
 from fitting.packages import brainmass, brainstate
 
 ALPHA = NODES["wilson_cowan_alpha"]().parameters
@@ -233,6 +234,49 @@ def test_a_traced_speed_outside_the_bounds_is_nan_not_wrong(directed):
     assert np.isnan(np.asarray(f(1.9))[-1]).all()
 
 
+def test_a_traced_speed_of_one_connection_outside_the_bounds_is_nan():
+    """Where the network's own speed is outside, too: a traced one decides."""
+    f = jax.jit(lambda s: simulate(TOO_FAST, {"signal_speed": s}, duration=5.0, dt=DT).rates)
+    assert np.isnan(np.asarray(f(50.0))).all()
+    assert np.isfinite(np.asarray(f(20.0))).all()
+    one = np.full((3, 3), 20.0)
+    one[1, 2] = 50.0
+    first = np.asarray(f(one))[0]
+    assert np.isnan(first).tolist() == [False, True, False]
+    assert np.isfinite(np.asarray(simulate(TOO_FAST, {"signal_speed": 20.0}, duration=5.0, dt=DT).rates)).all()
+
+
+def test_bounds_of_delays_do_not_change_the_network(directed):
+    narrow, wide = (Network(connectome_of(*directed), bounds=DelayBounds(b)) for b in ((5.0, 8.0), (1.0, 40.0)))
+    assert narrow.default("signal_speed") == wide.default("signal_speed") == SIGNAL_SPEED
+    assert narrow.for_speeds(2.0, 7.0).default("signal_speed") == SIGNAL_SPEED
+    runs = [simulate(n, {"k": 0.7}, duration=30.0, dt=DT, key=jax.random.key(2)).rates for n in (narrow, wide)]
+    np.testing.assert_allclose(*runs, atol=1e-13)
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+@pytest.mark.parametrize(("coupling", "noise"), [("diffusive", "ornstein_uhlenbeck"), ("sigmoidal", "white")])
+def test_the_step_equation_is_what_is_simulated(delay, coupling, noise, rng):
+    """A loop of ``network.step`` over a buffer of the past; the delay is that of a whole number of steps."""
+    n, steps, speed = 3, 40, 4.0
+    weights = rng.uniform(0.2, 1.0, (n, n)) * (1 - np.eye(n))
+    lengths = np.full((n, n), delay * DT * speed)
+    network = network_of(weights, lengths, coupling=coupling, noise=noise, speed_bounds=(1.0, 8.0), drive=0.6)
+    parameters = {"k": 0.7, "signal_speed": speed, "sigma": rng.uniform(0.1, 0.3, n), "tau_E": rng.uniform(8, 11, n)}
+    normal = jnp.asarray(rng.standard_normal((steps, network.node.ports, n)))
+    resolved, travel, by_region = network.resolve(parameters, float)
+    np.testing.assert_allclose(travel, delay * DT, atol=1e-12)
+    start = initial_state(network, DT, node={"rE": np.linspace(0.05, 0.3, n)})
+    state, past = (start.node, start.noise), [start.node["rE"]] * (delay + 1)
+    for step in range(steps):
+        state = network.step(state, resolved @ past[-1 - delay], normal[step], by_region, DT)
+        past.append(state[0]["rE"])
+    run = simulate_noise(network, parameters, normal, dt=DT, state=start)
+    assert float(np.ptp(run.rates)) > 0.01
+    np.testing.assert_allclose(run.rates, jnp.stack(past[delay + 1 :]), atol=1e-12)
+    np.testing.assert_allclose(run.state.noise, state[1], atol=1e-12)
+
+
 def test_float32_stays_float32(directed, float32):
     network = network_of(*directed, drive=0.6)
     run = simulate(network, {"k": 0.7, "sigma": 0.2}, duration=50.0, dt=DT, key=jax.random.key(0))
@@ -262,13 +306,14 @@ def test_a_recording_can_be_simulated(directed):
 
 W = np.ones((3, 3))
 L = np.full((3, 3), 40.0)
+TOO_FAST = network_of(W, L, parameters={"signal_speed": 50})
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: network_of(W[:2], L), "square matrix"),
-        (lambda: network_of(W, L[:2, :2]), "same regions"),
+        (lambda: Network(connectome_of(W, L).isel(target=slice(2))), "square matrix"),
+        (lambda: Network(connectome_of(W, L).assign(lengths=(("a", "b"), L[:2, :2]))), "same regions"),
         (lambda: network_of(W * np.nan, L), "not finite at row 0"),
         (lambda: network_of(W, -L), "must not be negative"),
         (lambda: network_of(W, L, node="wilson"), "unknown node 'wilson'; choose from"),
@@ -284,6 +329,10 @@ L = np.full((3, 3), 40.0)
         (lambda: simulate(network_of(W, L), {"kk": 1.0}, duration=1.0, dt=0.25), "unknown parameter 'kk'"),
         (lambda: simulate(network_of(W, L), {"k": np.ones(2)}, duration=1.0, dt=0.25), r"shape \(2,\)"),
         (lambda: simulate(network_of(W, L), {"signal_speed": 50.0}, duration=1.0, dt=0.25), "outside the network's"),
+        (lambda: simulate(TOO_FAST, {}, duration=1.0, dt=0.25), "outside the network's bounds"),
+        (lambda: simulate(TOO_FAST, {"signal_speed": 50.0}, duration=1.0, dt=0.25), "outside the network's bounds"),
+        (lambda: simulate_noise(TOO_FAST, {}, jnp.zeros((4, 2, 3)), dt=0.25), "outside the network's bounds"),
+        (lambda: jax.jit(lambda k: simulate(TOO_FAST, {"k": k}, duration=1.0, dt=0.25))(1.0), "outside the network's"),
         (lambda: simulate(network_of(W, L), {}, duration=1.1, dt=0.25), "whole number of steps"),
         (lambda: simulate(network_of(W, L), {}, duration=-1.0, dt=0.25), "must be positive"),
         (lambda: simulate(network_of(W, L), {}, duration=1.0, dt=0.25, adjoint=Adjoint("x")), "unknown adjoint"),

@@ -1,18 +1,19 @@
 """Linear response against simulations, against eigenvalues of the explicit delay line, and its gradients."""
 
-import dataclasses
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
+from problems import network_of, target_of
 
 from fitting import InputError
-from fitting.network import NODES, Network, simulate
-from fitting.objective import Objective, Target
-from fitting.optimize import Parameter, Parameters, Problem, ResponseProblem
+from fitting.network import NODES, simulate
+from fitting.optimize import Descent, Parameter, Parameters, Problem, solve
+from fitting.predict import LinearResponse, Simulation
 from fitting.response import (
     band_response,
     coherency,
@@ -35,7 +36,7 @@ VALUES = {"k": 1.2, "signal_speed": 4.0, "sigma": 0.01}
 
 @pytest.fixture
 def network(directed):
-    return Network(*directed, drive=0.65, speed_bounds=(1.0, 20.0))
+    return network_of(*directed, drive=0.65, speed_bounds=(1.0, 20.0))
 
 
 def test_steady_state_is_where_the_simulation_comes_to_rest(network):
@@ -55,32 +56,27 @@ def test_a_network_that_starts_at_its_steady_state_stays_there(network):
 
 def test_gradients_know_that_the_start_moves_with_the_parameters(directed):
     """Of a stretch too short to forget where it started, against central differences."""
-    network = Network(*directed, coupling="additive", drive=0.65, speed_bounds=(1.0, 20.0))
-    problem = Problem(
-        network,
-        Parameters([Parameter("k", 0.1, 0.01, 1.0, scale="log"), Parameter("drive", 0.65, 0.1, 1.0)], network),
-        Target(jnp.eye(6)),
-        Observation(low_pass=None, transient=0.0, trim=0.5),
-        duration=3000.0,
-        dt=DT,
-        start="steady",
-    )
+    network = network_of(*directed, coupling="additive", drive=0.65, speed_bounds=(1.0, 20.0))
+    parameters = Parameters([Parameter("k", 0.1, 0.01, 1.0, scale="log"), Parameter("drive", 0.65, 0.1, 1.0)], network)
+    observation = Observation(low_pass=None, transient=0.0, trim=0.5)
+    simulation = Simulation(network, observation, duration=3000.0, dt=DT, start="steady")
 
-    def last(x, problem=problem):
-        values = problem.parameters.values({"k": x[0], "drive": x[1]})
-        return problem.simulate(values | {"sigma": 0.0}, jax.random.key(0), 20.0)[-1].sum()
+    def last(x, simulation=simulation):
+        """Activity after 20 ms."""
+        values = parameters.values({"k": x[0], "drive": x[1]})
+        return simulation.activity(values | {"sigma": 0.0}, jax.random.key(0))[39].sum()
 
     x, step = jnp.array([0.1, 0.2]), 1e-5
     value, reverse = jax.jit(last), jax.jit(jax.grad(last))(x)
     central = [(value(x + step * e) - value(x - step * e)) / (2 * step) for e in jnp.eye(2)]
     np.testing.assert_allclose(reverse, central, rtol=1e-6)
-    forward = jax.jit(jax.jacfwd(lambda x: last(x, dataclasses.replace(problem, adjoint="forward"))))(x)
+    forward = jax.jit(jax.jacfwd(lambda x: last(x, simulation.forward_mode())))(x)
     np.testing.assert_allclose(forward, reverse, rtol=1e-9)
 
 
 def test_departure_tells_rest_from_what_is_not(network, directed):
     assert departure(network, VALUES, dt=DT, duration=4000.0) < 1e-6
-    oscillating = Network(*directed, drive=0.9, speed_bounds=(1.0, 20.0))
+    oscillating = network_of(*directed, drive=0.9, speed_bounds=(1.0, 20.0))
     assert unstable_roots(linearize(oscillating, VALUES, dt=DT)) > 0
     assert departure(oscillating, VALUES, dt=DT, duration=4000.0) > 0.01
 
@@ -88,7 +84,7 @@ def test_departure_tells_rest_from_what_is_not(network, directed):
 @pytest.mark.parametrize("node", NODES)
 def test_every_node_has_a_steady_state_and_spectra(node, directed):
     weights, lengths = directed
-    network = Network(weights / weights.max(), lengths, node=node, coupling="additive", parameters={"k": 0.01})
+    network = network_of(weights / weights.max(), lengths, node=node, coupling="additive", parameters={"k": 0.01})
     linear = linearize(network, {}, dt=0.1)
     assert float(linear.residual) < 1e-9 * (1 + float(jnp.abs(linear.steady).max()))
     spectra = cross_spectra(linear, np.array([0.0, 10.0, 40.0]))
@@ -123,7 +119,7 @@ def delay_line(linear):
 def test_roots_are_eigenvalues_of_the_explicit_delay_line(drive, directed):
     weights, lengths = directed
     lengths = np.rint(lengths / 8) * 8  # whole steps of 2 ms at 4 m/s
-    network = Network(weights, lengths, drive=drive, speed_bounds=(1.0, 20.0))
+    network = network_of(weights, lengths, drive=drive, speed_bounds=(1.0, 20.0))
     linear = linearize(network, VALUES, dt=2.0)
     values = np.linalg.eigvals(delay_line(linear)).astype(complex)
     growth = 1000 * np.log(values[np.abs(values) > 1e-3]) / 2.0
@@ -157,7 +153,7 @@ def test_spectra_are_those_of_a_simulation(network):
 
 def test_connectivity_is_the_average_of_long_simulations_and_their_error_falls_with_length(directed):
     """Noise of another strength in every region."""
-    network = Network(*directed, drive=0.72, speed_bounds=(1.0, 20.0))
+    network = network_of(*directed, drive=0.72, speed_bounds=(1.0, 20.0))
     values = VALUES | {"k": 4.0, "sigma": np.linspace(0.004, 0.015, network.regions)}
     observation = Observation(fs=100.0, low_pass=0.5, orthogonalize=False, transient=4.0, trim=2.0)
     grid = frequency_grid(observation, 61)
@@ -259,32 +255,30 @@ def test_low_passed_orthogonalised_connectivity_is_that_of_gaussian_signals(stre
         assert np.corrcoef(got[upper], expected[upper])[0, 1] > 0.97
 
 
-def problem_of(network, target, observation, **settings):
-    parameters = Parameters(
-        [
-            Parameter("k", 1.2, 0.1, 10.0, scale="log"),
-            Parameter("signal_speed", 4.0, 1.0, 20.0, scale="log"),
-            Parameter("drive", 0.62, 0.2, 0.9, per_region=True),
-            Parameter("tau_E", 9.5, 5.0, 18.0, per_region=True),
-            Parameter("sigma", 0.01, 0.001, 0.1, scale="log", per_region=True),
-        ],
-        network,
-    )
-    return ResponseProblem(network, parameters, target, observation, Objective(), DT, **settings)
+def problem_of(network, target, observation, spread=0.0, **settings):
+    regional = {"per_region": True, "spread_weight": spread}
+    parameters = [
+        Parameter("k", 1.2, 0.1, 10.0, scale="log"),
+        Parameter("signal_speed", 4.0, 1.0, 20.0, scale="log"),
+        Parameter("drive", 0.62, 0.2, 0.9, **regional),
+        Parameter("tau_E", 9.5, 5.0, 18.0, **regional),
+        Parameter("sigma", 0.01, 0.001, 0.1, scale="log", **regional),
+    ]
+    return Problem(LinearResponse(network, observation, dt=DT, **settings), parameters, target)
 
 
 @pytest.mark.parametrize(("orthogonalize", "low"), [(False, 0.5), (True, None), (True, 0.5)])
 def test_gradients_are_central_differences_and_forward_mode(orthogonalize, low, network, rng):
     observation = Observation(low_pass=low, orthogonalize=orthogonalize)
     fc = rng.random((network.regions, network.regions))
-    frequencies = Objective().frequencies(observation.fs)
-    target = Target(jnp.asarray(fc + fc.T), jnp.asarray(rng.uniform(1e-8, 1e-6, (len(frequencies), network.regions))))
+    power = rng.uniform(1e-8, 1e-6, (len(observation.frequencies), network.regions))
+    target = target_of(fc + fc.T, spectrum=jnp.asarray(power))
     problem = problem_of(network, target, observation, damping=100.0, spread=0.1)
     point = problem.parameters.start()
     for name, size in (("drive", 0.1), ("sigma", 0.5)):
         point[name] = point[name] + size * jnp.asarray(rng.standard_normal(network.regions))
-    loss = jax.jit(lambda p: problem.loss(p)[0])
-    gradient = jax.jit(jax.grad(lambda p: problem.loss(p)[0]))(point)
+    loss = jax.jit(lambda p: problem.value(p, jax.random.key(0))[0])
+    gradient = jax.jit(jax.grad(lambda p: problem.value(p, jax.random.key(0))[0]))(point)
     for name in point:
         direction = {n: jnp.zeros_like(v) for n, v in point.items()}
         direction[name] = jnp.asarray(rng.standard_normal(jnp.shape(point[name])))
@@ -321,30 +315,20 @@ def test_thirty_two_bits(network):
 def test_fit_finds_the_parameters_behind_a_matrix(network):
     import optax
 
-    from fitting.optimize import Settings, fit
-
     observation = Observation(low_pass=0.5, orthogonalize=False)
-    parameters = Parameters(
-        [Parameter("k", 2.0, 0.1, 10.0, scale="log"), Parameter("signal_speed", 8.0, 1.0, 20.0, scale="log")], network
-    )
-    blank = Target(jnp.ones((network.regions, network.regions)))
-    truth = ResponseProblem(network, parameters, blank, observation, dt=DT).respond(VALUES)[0]
-    problem = ResponseProblem(network, parameters, Target(truth), observation, dt=DT, damping=1.0)
-    result = fit(problem, optax.adam(0.1), Settings(steps=150, patience=70, tolerance=0.0), key=jax.random.key(0))
+    parameters = [Parameter("k", 2.0, 0.1, 10.0, scale="log"), Parameter("signal_speed", 8.0, 1.0, 20.0, scale="log")]
+    truth = LinearResponse(network, observation, dt=DT).predict(VALUES).fc
+    problem = Problem(LinearResponse(network, observation, dt=DT, damping=1.0), parameters, target_of(truth))
+    descent = Descent(optax.adam(0.1), steps=150, patience=70, tolerance=0.0)
+    result = solve(problem, [descent], key=jax.random.key(0))
     assert result.fitted["k"] == pytest.approx(1.2, rel=0.05)
     assert result.fitted["signal_speed"] == pytest.approx(4.0, rel=0.05)
 
 
 def test_a_region_that_oscillates_far_from_the_band_is_seen(directed):
     """One fast region past its own bifurcation, at 40 Hz, where the band is 8 to 12 Hz, is among the modes."""
-    network = Network(*directed, drive=0.6, speed_bounds=(1.0, 20.0))
-    problem = ResponseProblem(
-        network,
-        Parameters([Parameter("k", 0.3, 0.1, 10.0, scale="log")], network),
-        Target(jnp.eye(6)),
-        Observation(low_pass=None, orthogonalize=False),
-        dt=0.1,
-    )
+    network = network_of(*directed, drive=0.6, speed_bounds=(1.0, 20.0))
+    response = LinearResponse(network, Observation(low_pass=None, orthogonalize=False), dt=0.1)
     fast = jnp.where(jnp.arange(6) == 2, 0.25, 1.0)
     rest = {"k": 0.05, "tau_E": 9.5 * fast, "tau_I": 14.25 * fast}
     stable, unstable = ({**rest, "drive": 0.6 + extra * (fast < 1)} for extra in (0.0, 0.25))
@@ -353,7 +337,7 @@ def test_a_region_that_oscillates_far_from_the_band_is_seen(directed):
         assert unstable_roots(linear) == count
         alone = np.linalg.eigvals(np.asarray(linear.local))
         np.testing.assert_allclose(np.exp(np.asarray(own_modes(linear)) * 1e-4), 1 + 0.1 * alone.ravel(), rtol=1e-9)
-        growth = problem.respond(values)[1]
+        growth = response.growth(response.activity(values), response.observation)
         assert (float(growth.max()) > 0) == (count > 0)
     fastest = own_modes(linearize(network, unstable, dt=0.1))
     assert 30 < abs(float(fastest[jnp.argmax(fastest.real)].imag)) / (2 * np.pi) < 60
@@ -364,34 +348,34 @@ def test_a_region_that_oscillates_far_from_the_band_is_seen(directed):
     [
         (Observation(log=True), "log envelopes"),
         (Observation(absolute=True), "absolute correlations"),
+        (Observation(envelope_fs=10.0), "resampled envelopes"),
     ],
 )
 def test_what_linear_response_cannot_do_is_refused(observation, words, network):
     with pytest.raises(InputError, match=words):
-        problem_of(network, Target(jnp.ones((network.regions, network.regions))), observation)
+        problem_of(network, target_of(jnp.ones((network.regions, network.regions))), observation)
 
 
 @pytest.mark.parametrize("node", ["hopf", "stuart_landau"])
 def test_a_steady_state_at_zero_has_a_response(node, directed):
-    network = Network(*directed, node=node, coupling="additive", speed_bounds=(1.0, 20.0), parameters={"k": 0.001})
-    parameters = Parameters([Parameter("k", 0.001, 1e-5, 0.01, scale="log")], network)
+    network = network_of(*directed, node=node, coupling="additive", speed_bounds=(1.0, 20.0), parameters={"k": 0.001})
     observation = Observation(low_pass=0.5, orthogonalize=False)
-    problem = ResponseProblem(network, parameters, Target(jnp.ones((6, 6))), observation, dt=DT)
-    assert np.isfinite(np.asarray(problem.respond({"k": 0.001})[0])).all()
+    assert np.isfinite(np.asarray(LinearResponse(network, observation, dt=DT).predict({"k": 0.001}).fc)).all()
 
 
 def test_lapack_is_never_called_for_a_batch(network):
     """Batches side by side, as on two devices, can wait for each other for ever (JAX before 0.11.2)."""
-    observation, objective = Observation(fs=100.0), Objective()
-    power = jnp.ones((len(objective.frequencies(observation.fs)), network.regions))
-    problem = problem_of(network, Target(jnp.asarray(-network.lengths - network.lengths.T), power), observation)
+    observation = Observation(fs=100.0)
+    power = jnp.ones((len(observation.frequencies), network.regions))
+    problem = problem_of(network, target_of(-network.lengths - network.lengths.T, spectrum=power), observation)
     point = problem.parameters.start()
     several = jax.tree.map(lambda x: jnp.stack([x, x + 0.1]), point)
-    assert objective.sees_spectra(problem.target)
+    assert problem.predict(problem.parameters.values(point), jax.random.key(0)).spectrum.shape == power.shape
+    loss = partial(problem.value, key=jax.random.key(0))
     for function, at in (
-        (problem.loss, point),
-        (jax.value_and_grad(problem.loss, has_aux=True), point),
-        (lambda points: jax.lax.map(problem.loss, points), several),
+        (loss, point),
+        (jax.value_and_grad(loss, has_aux=True), point),
+        (lambda points: jax.lax.map(loss, points), several),
         (jax.vmap(lambda k: linearize(network, {"k": k}, dt=0.25).steady), jnp.array([0.5, 1.0])),
     ):
         text = jax.jit(function).lower(at).compile().as_text()

@@ -1,0 +1,99 @@
+"""What is expected of a fit before it is run."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from problems import network_of, target_of
+
+from fitting import InputError
+from fitting.evaluate import EvaluationSettings, expect
+from fitting.optimize import Descent, GradientCheck, Parameter, Problem, Race, Search
+from fitting.predict import Cost, LinearResponse, Simulation
+from fitting.signal import Observation
+
+
+@pytest.fixture(scope="module")
+def problem(directed):
+    simulation = Simulation(network_of(*directed, drive=0.7), Observation(), duration=20_000.0, dt=0.5)
+    parameters = [Parameter("k", 1.0, 0.1, 5.0), Parameter("sigma", 0.02, 0.005, 0.5)]
+    return Problem(simulation, parameters, target_of(np.ones((6, 6))))
+
+
+@pytest.fixture
+def steady(monkeypatch):
+    """The pace of a machine changes from moment to moment."""
+    for module in ("cost", "simulation", "linear_response"):
+        monkeypatch.setattr(sys.modules[f"fitting.predict.{module}"], "pace", lambda: 1.0)
+
+
+def test_more_of_anything_is_expected_to_cost_more(problem, steady):
+    def total(problem=problem, steps=10, population=10, seeds=3, race=4, **evaluation):
+        stages = Search(population=population), GradientCheck(seeds=seeds), Race(steps=race), Descent(steps=steps)
+        return expect(problem, stages, EvaluationSettings(**evaluation)).seconds
+
+    longer = replace(problem, predictor=replace(problem.predictor, duration=40_000.0))
+    assert total(steps=20) > total()
+    assert total(population=40) > total()
+    assert total(seeds=6) > total()
+    assert total(race=8) > total()
+    assert total(fresh_seeds=100) > total()
+    assert total(surrogates=99) > total()
+    assert total(null_seeds=5) > total()
+    assert total(longer) > total()
+    assert total(replace(problem, seeds=2)) > total()
+
+
+def test_stages_that_are_left_out_cost_nothing(problem, steady):
+    assert set(expect(problem, [], EvaluationSettings()).stages) == {"evaluation"}
+    descent = expect(problem, [Descent()], EvaluationSettings())
+    assert set(descent.stages) == {"descent", "evaluation"}
+    recording = Cost(10.0, 1_000_000)
+    made = expect(problem, [Search(), Descent()], EvaluationSettings(), recording=recording)
+    assert set(made.stages) == {"recording", "search", "descent", "evaluation"}
+    assert made.stages["recording"].seconds == 10.0
+    assert made.seconds == pytest.approx(sum(cost.seconds for cost in made.stages.values()))
+    response = replace(problem, predictor=LinearResponse(problem.network, problem.observation))
+    linear = expect(response, [Descent()], EvaluationSettings(), problem.predictor)
+    assert set(linear.stages) == {"descent", "evaluation"}
+    assert linear.stages["descent"].seconds < descent.stages["descent"].seconds
+
+
+def test_profiles_of_a_fit_without_noise_take_time(problem, steady):
+    response = replace(problem, predictor=LinearResponse(problem.network, problem.observation))
+
+    def seconds(**evaluation):
+        return expect(response, [], EvaluationSettings(**evaluation), problem.predictor).seconds
+
+    assert seconds(profile_points=18) > seconds() > seconds(profile_points=0)
+    # Its noise seeds are none.
+    assert seconds(identifiability_seeds=80) == seconds()
+
+
+@pytest.mark.parametrize(
+    ("largest", "stages", "duration"),
+    [
+        ("search", [Search(batch=100, population=100), Descent()], None),
+        ("descent", [Search(), Descent()], None),
+        ("evaluation", [Search(), Descent()], 10_000_000.0),
+    ],
+)
+def test_what_cannot_fit_is_refused_by_the_stage_that_needs_it(problem, largest, stages, duration):
+    verify = problem.predictor if duration is None else replace(problem.predictor, duration=duration)
+    evaluation = EvaluationSettings(fresh_seeds=1)
+    expected = expect(problem, stages, evaluation, verify, available=500_000_000)
+    assert expected.largest == largest
+    with pytest.raises(InputError, match="lower duration, raise dt, or compute fewer at once") as caught:
+        expected.refuse()
+    assert str(caught.value).startswith(f"the {largest} would need about ")
+    assert "0.5 GB are free" in str(caught.value)
+    expect(problem, stages, evaluation, verify, available=10**13).refuse()
+
+
+def test_expectations_read_as_a_sentence(problem, steady):
+    stages = Search(), GradientCheck(), Race(), Descent()
+    expected = expect(problem, stages, EvaluationSettings(), recording=Cost(2.0, 10**8))
+    assert str(expected).startswith("Expected: 0.8 GB of memory, about ")
+    assert "recording 2 s" in str(expected)
+    assert str(expected).endswith("and a minute of compiling unless that was done before.")
