@@ -113,7 +113,8 @@ class Descent:
         optimizer = optax.chain(optax.clip_by_global_norm(self.clip), own)
         start = jax.tree.map(jnp.asarray, fit.candidates[0].point)
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LENGTHS}
-        record = (store or Store()).record(self.name, identity(settings | {"optimizer": own, "problem": problem}))
+        settings |= {"optimizer": own, "problem": problem, "key": jax.random.key_data(key).tolist()}
+        record = (store or Store()).record(self.name, identity(settings))
         rows, point, memory = _restore(record, start, optimizer.init(start))
         progress(Progress(self.name, len(rows), self.steps, "compiling"))
         began = time.perf_counter()

@@ -1,0 +1,79 @@
+"""Starts that cannot work are moved or refused, and ends that cannot be trusted say so."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from problems import network_of, problem_of_formula, target_of
+
+from fitting import InputError
+from fitting.objective import Objective
+from fitting.optimize import Descent, Fit, Parameter, Problem, Search, StableStart
+from fitting.predict import LinearResponse
+from fitting.signal import Observation
+
+
+def problem(directed, drive, lower=0.2, k=3.0):
+    """Six regions whose nodes oscillate by themselves above a drive of about 0.73."""
+    network = network_of(*directed, speed_bounds=(1.0, 20.0))
+    parameters = [Parameter("k", k, 0.01, 30.0, scale="log"), Parameter("drive", drive, lower, 1.6)]
+    fc = np.exp(-network.lengths / 60)
+    observation = Observation(orthogonalize=False)
+    return Problem(LinearResponse(network, observation), parameters, target_of(fc + fc.T), Objective(spectrum=0.0))
+
+
+def test_a_stable_start_stays_where_it_is(directed):
+    fit = Fit.begin(problem(directed, 0.5))
+    assert StableStart().run(fit, jax.random.key(0)) is fit
+
+
+def test_an_unstable_start_is_moved_until_it_is_stable(directed):
+    unstable = problem(directed, 0.9)
+    assert unstable.predictor.unstable({"k": 3.0, "drive": 0.9}) > 0
+    fit = StableStart().run(Fit.begin(unstable), jax.random.key(0))
+    assert unstable.predictor.unstable(fit.fitted) == 0
+    assert float(fit.fitted["drive"]) < 0.9
+    assert "was unstable and was moved: k to" in fit.notes[0]
+    assert fit.initial["drive"] == fit.fitted["drive"]
+
+
+def test_bounds_that_cannot_work_are_refused(directed):
+    with pytest.raises(
+        InputError, match=r"the start is unstable .* lower the values or the lower bounds of k and drive"
+    ):
+        StableStart().run(Fit.begin(problem(directed, 0.95, lower=0.9)), jax.random.key(0))
+
+
+def test_silence_is_refused(directed):
+    """Without coupling there is no connectivity at all."""
+    network = network_of(np.zeros((6, 6)), np.zeros((6, 6)), drive=0.5)
+    silent = Problem(
+        LinearResponse(network, Observation(orthogonalize=False)),
+        [Parameter("k", 1.0, 0.1, 5.0)],
+        target_of(np.random.default_rng(0).uniform(size=(6, 6))),
+        Objective(spectrum=0.0),
+    )
+    with pytest.raises(InputError, match="there is nothing to follow at the start: connectivity is 0 for all pairs"):
+        StableStart().run(Fit.begin(silent), jax.random.key(0))
+
+
+NETWORK = network_of(np.ones((3, 3)), np.full((3, 3), 50.0))
+
+
+def test_a_descent_that_ends_at_a_bound_says_so():
+    falling = problem_of_formula(NETWORK, [Parameter("k", 4.0, 0.1, 5.0)], lambda v, key: -v["k"], noisy=False)
+    fit = Descent(optax.sgd(5.0), steps=200, patience=150).run(Fit.begin(falling), jax.random.key(0))
+    assert fit.status == "at_bounds"
+    assert any("k at its upper bound" in note for note in fit.notes)
+
+
+def test_a_search_stays_within_the_bounds_it_can_leave():
+    """A loss without noise that falls all the way: the population must not run off to where nothing changes."""
+    parameters = [Parameter("k", 1.0, 0.1, 5.0), Parameter("drive", 0.5, 0.0, 1.0)]
+    falling = problem_of_formula(NETWORK, parameters, lambda v, key: -v["k"] - v["drive"], noisy=False)
+    fit = Search(generations=20, keep_start=True).run(Fit.begin(falling), jax.random.key(0))
+    points = np.array([[float(x) for x in candidate.point.values()] for candidate in fit.candidates])
+    assert np.abs(points).max() <= 4.0
+    assert float(fit.fitted["k"]) > 4.5
+    assert jnp.isclose(fit.candidates[-1].point["k"], fit.start["k"])
