@@ -21,7 +21,6 @@ from fitting.optimize.storage import Store, identity
 from fitting.predict import Cost
 from fitting.progress import Progress, Reporter, silent
 
-
 #: Largest unconstrained value that is tried: within a fiftieth of the bounds' distance from one of them.
 FARTHEST = 4.0
 
