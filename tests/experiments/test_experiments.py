@@ -228,7 +228,7 @@ def bad(tmp_path):
     yield ["simulation.adjoint=backward"], "choose from block"
     yield ["simulation.dt=50 ms"], "simulation: steps of 50 ms"
     yield ["network.delays=none"], "choose from measured, mean, zero"
-    yield ["solver.stages=[serach]"], "there is no stage 'serach'; choose from search, gradients"
+    yield ["solver.stages=[serach]"], "there is no stage 'serach'; choose from start, search"
     yield ["solver=response", "response.damping=8 Hz s"], "cannot read"
     yield ["solver=response", "response.seconds=-1"], "response.seconds must be positive"
     yield ["resume=true", f"hydra.run.dir={tmp_path}/none"], "nothing to resume"
