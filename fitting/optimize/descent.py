@@ -113,7 +113,7 @@ class Descent:
         optimizer = optax.chain(optax.clip_by_global_norm(self.clip), own)
         start = jax.tree.map(jnp.asarray, fit.candidates[0].point)
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LENGTHS}
-        settings |= {"optimizer": own, "problem": problem, "key": jax.random.key_data(key).tolist()}
+        settings |= {"optimizer": own, "problem": problem, "start": start, "key": jax.random.key_data(key).tolist()}
         record = (store or Store()).record(self.name, identity(settings))
         rows, point, memory = _restore(record, start, optimizer.init(start))
         progress(Progress(self.name, len(rows), self.steps, "compiling"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax.numpy as jnp
@@ -73,11 +73,11 @@ class Parameter:
     spread_weight: float = 0.0
 
     def __post_init__(self):
-        for field in ("value", "lower", "upper", "prior"):
-            raw = getattr(self, field)
+        for name in ("value", "lower", "upper", "prior"):
+            raw = getattr(self, name)
             if raw is not None:
-                number = np.asarray(magnitude(raw, self.unit, f"{self.name} {field}"), dtype=float)
-                object.__setattr__(self, field, number if number.ndim else float(number))
+                number = np.asarray(magnitude(raw, self.unit, f"{self.name} {name}"), dtype=float)
+                object.__setattr__(self, name, number if number.ndim else float(number))
         if not np.isfinite(self.value).all():
             raise InputError(f"parameter {self.name}: the value {self.value} is not finite")
         if self.scale not in SCALES:
@@ -150,7 +150,8 @@ class Parameters:
     """
 
     parameters: Sequence[Parameter]
-    network: Network
+    # The problem has it, too: what identifies a fit names it once.
+    network: Network = field(compare=False)
 
     def __post_init__(self):
         object.__setattr__(self, "parameters", tuple(self.parameters))

@@ -36,7 +36,7 @@ def identity(thing: Any) -> Any:
     False
     """
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        fields = {f.name: identity(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.init}
+        fields = {f.name: identity(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.init and f.compare}
         return {"class": type(thing).__name__} | fields
     if isinstance(thing, xr.Dataset | xr.DataArray):
         return {str(name): identity(thing[name].values) for name in (*thing.coords, *getattr(thing, "data_vars", ()))}

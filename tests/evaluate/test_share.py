@@ -16,13 +16,14 @@ from fitting.signal import Observation
 
 
 @pytest.mark.parametrize("low_pass", [None, 1.0])
-def test_the_true_model_explains_everything(low_pass, seconds=90):
+def test_the_true_model_explains_everything(low_pass):
     """20 regions, recordings and simulations of one length, the mean share of six recordings: 97 to 103 %.
 
     Shares of single recordings scatter by 0.05 at 90 s and by 0.02 at 300 s, so the mean of six has a standard error
     of 2 %. At 30 s the reliability of one recording is too uncertain for a share: with a low-pass, single ones run from
     0.9 to 2.
     """
+    seconds = 90
     network = Network(hcp_aal2(regions=20), parameters={"drive": 0.7, "k": 3.0, "signal_speed": 10.0, "sigma": 0.05})
     observation = Observation(low_pass=low_pass, orthogonalize=False)
     simulation = Simulation(network, observation, f"{seconds + 2} s", "1 ms")

@@ -414,6 +414,7 @@ def test_a_fit_by_linear_response(tmp_path):
     done = run(
         "fit.py", "experiment=debug", "solver=response", "data.held_out=0.3", f"hydra.run.dir={tmp_path}",
         "evaluation.fresh_seeds=2", "evaluation.initial_seeds=1", "evaluation.profile_steps=3", *SHORT,
+        "network.parameters.drive=0.6",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -423,6 +424,9 @@ def test_a_fit_by_linear_response(tmp_path):
     assert set(held_out["leaks"]) == set(held_out["baselines"])
     assert {"region_effects", "rank_two", "region_effects_and_geometry"} <= set(held_out["baselines"])
     assert any("inear response" in note for note in summary["notes"])
+    refused = run("fit.py", "experiment=debug", "solver=response", f"hydra.run.dir={tmp_path}/unstable")
+    assert refused.returncode == 2  # the demo's nodes oscillate by themselves
+    assert "the start is unstable" in refused.stderr
     again = run("fit.py", "experiment=debug", "solver=response", f"hydra.run.dir={tmp_path}")
     assert again.returncode == 2
     assert "already holds a fit" in again.stderr
