@@ -151,14 +151,20 @@ class LinearResponse(Predictor):
         """See :class:`Predictor`."""
         return self
 
+    def _linear(self, values: Mapping[str, Any]) -> Linear:
+        """The linear system, compiled as one program; what must stay a plain number is put back."""
+        arrays = jax.jit(lambda values: self.activity(values)._replace(coupled=0, dt=0.0))(dict(values))
+        node = self.network.node
+        return arrays._replace(coupled=list(node.variables).index(node.coupled), dt=self.dt)
+
     def unstable(self, values: Mapping[str, Any]) -> int:
         """See :class:`Predictor`: roots right of the imaginary axis, all delays and frequencies included."""
-        linear = linearize(self.network, values, dt=self.dt)
+        linear = self._linear(values)
         return unstable_roots(linear) if bool(jnp.isfinite(linear.residual)) else len(linear.steady)
 
     def remarks(self, values: Mapping[str, Any]) -> list[str]:
         """What is to be known about the steady state that linear response describes."""
-        linear, unstable = linearize(self.network, values, dt=self.dt), self.unstable(values)
+        linear, unstable = self._linear(values), self.unstable(values)
         if unstable:
             return [f"The steady state is unstable ({unstable} roots): linear response does not hold there."]
         sentences = [
