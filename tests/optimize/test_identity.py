@@ -387,7 +387,7 @@ def test_no_setting_of_a_search_may_change(name, kept):
 
 
 def test_precision_is_part_of_an_identity(kept, float32):
-    with pytest.raises(InputError, match="belongs to another fit: .*x64 was True, is now False"):
+    with pytest.raises(InputError, match=r"belongs to another fit: .*x64 was True, is now False"):
         solve(PROBLEM, [STAGES["descent"]], key=jax.random.key(0), folder=kept["descent"], resume=True)
 
 
