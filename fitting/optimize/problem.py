@@ -49,7 +49,7 @@ class Problem:
     >>> from fitting.predict import Simulation
     >>> from fitting.signal import Observation
     >>> c = hcp_aal2(regions=3)
-    >>> target = Target.of_matrix(fc_target(c.weights.values, c.target.values))
+    >>> target = Target.of_matrix(fc_target(c.weights.values, list(c.target.values)))
     >>> simulation = Simulation(Network(c), Observation(), duration="10 s", dt="1 ms")
     >>> problem = Problem(simulation, [Parameter("k", 1.0, 0.1, 5.0)], target)
     >>> loss, terms = problem.value(problem.parameters.start(), jax.random.key(0))
