@@ -86,7 +86,8 @@ def identifiability(
             for j, other in enumerate(scalars):
                 if j != i and np.isfinite(scatter[j]) and scatter[i] * scatter[j] > 0:
                     correlations[other.name] = float(covariance[i, j] / (scatter[i] * scatter[j]))
-        judged[p.name] = replace(answer, correlations=correlations)
+        better = better_value(p, float(point[p.name]), step, around, i)
+        judged[p.name] = replace(answer, correlations=correlations, better=better)
     return judged
 
 
@@ -165,6 +166,17 @@ def _sandwich(hessian, covariance):
     covariances = np.diag(np.full(len(hessian), np.inf))
     covariances[np.ix_(visible, visible)] = inverse @ covariance[np.ix_(visible, visible)] @ inverse
     return covariances
+
+
+def better_value(p, x: float, step: float, around: Surroundings, i: int) -> float | None:
+    """The value on either side whose loss is lower than at the point, by more than noise would make it anywhere."""
+    count, seeds = around.rises.shape
+    for side in (-1, 1):
+        change = around.rises[i] + side * step * around.slopes[i]
+        error = change.std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
+        if change.mean() < -quantile(seeds - 1, 2 * count) * error:
+            return bounded(p, x + side * step)[0]
+    return None
 
 
 def _judge(p, x: float, step: float, rise, curvatures, scatter: float | None) -> Identifiability:

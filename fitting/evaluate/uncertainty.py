@@ -35,12 +35,15 @@ class Identifiability:
         Approximate 95 % interval, in the parameter's unit; None where it cannot be had.
     correlations : dict
         Of the estimate with those of other parameters, where known: near 1 or -1, only a combination of them is seen.
+    better : float or None
+        A value nearby whose loss is lower beyond noise: the fit has not converged.
     """
 
     identifiable: bool
     reason: str
     interval: tuple[float, ...] | None
     correlations: dict[str, float] = field(default_factory=dict)
+    better: float | None = None
 
 
 class Profile(NamedTuple):
@@ -87,9 +90,12 @@ def verdict(p: Parameter, interval: tuple[float, ...], words: str) -> Identifiab
     return Identifiability(says_something(p, interval), f"{words} {with_unit(p, *interval)}", interval)
 
 
-def quantile(freedom: int) -> float:
-    """Standard errors on either side of a 95 % interval: Student's t, for an error known from so many numbers."""
-    return float(scipy.stats.t.ppf(0.975, freedom)) if freedom > 0 else float("nan")
+def quantile(freedom: int, sides: int = 2) -> float:
+    """Standard errors that noise exceeds in 5 % of all cases, on any of several sides.
+
+    Of Student's t, for an error known from so many numbers; two sides are those of a 95 % interval.
+    """
+    return float(scipy.stats.t.ppf(1 - 0.05 / sides, freedom)) if freedom > 0 else float("nan")
 
 
 def below(x, y, level: float) -> tuple[float, float]:

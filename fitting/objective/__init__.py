@@ -1,6 +1,7 @@
 """What is compared with what: targets and losses."""
 
 from fitting.objective.objective import (
+    LEAST_RELIABILITY,
     MEASURES,
     Objective,
     Terms,
@@ -12,6 +13,7 @@ from fitting.objective.objective import (
 from fitting.objective.target import Target
 
 __all__ = [
+    "LEAST_RELIABILITY",
     "MEASURES",
     "Objective",
     "Target",

@@ -16,6 +16,9 @@ from fitting.objective.target import Target
 from fitting.predict import Prediction
 from fitting.signal import fc_correlation, upper_pairs
 
+#: Least share of their variance that replicates are taken to have in common: what they may be corrected by ends here.
+LEAST_RELIABILITY = 0.25
+
 #: What connectivity is compared by.
 MEASURES = ("correlation", "concordance")
 
@@ -31,11 +34,14 @@ class Terms(NamedTuple):
         Pearson correlation of predicted and target connectivity, over the pairs that the fit may see.
     spectrum : array ()
         Mean squared difference of log10 power over frequencies and regions (zero where a target has no spectra).
+    reliability : array ()
+        Share of the variance of connectivity that replicates of the prediction share; one for a single replicate.
     """
 
     loss: Float[Array, ""]
     fc_correlation: Float[Array, ""]
     spectrum: Float[Array, ""]
+    reliability: Float[Array, ""]
 
 
 def disattenuated_correlation(
@@ -72,7 +78,7 @@ def disattenuated_correlation(
     t = target[upper] - target[upper].mean()
     parts = [m[upper] - m[upper].mean() for m in replicates]
     mean, total, shared = _moments(parts)
-    size = jnp.maximum(shared, total / 4) * (t**2).mean()
+    size = jnp.maximum(shared, LEAST_RELIABILITY * total) * (t**2).mean()
     positive = size > 0
     covariance = (mean * t).mean()
     return jnp.where(positive, covariance / jnp.sqrt(jnp.where(positive, size, 1.0)), 0.0)
@@ -120,7 +126,7 @@ def concordance(
     values, t = [m[upper] for m in replicates], target[upper]
     mean, total, shared = _moments(values)
     apart = (mean.mean() - t.mean()) ** 2
-    size = jnp.maximum(shared, total / 4) + sampling_variance + t.var() + apart
+    size = jnp.maximum(shared, LEAST_RELIABILITY * total) + sampling_variance + t.var() + apart
     covariance = ((mean - mean.mean()) * (t - t.mean())).mean()
     return jnp.where(size > 0, 2 * covariance / jnp.where(size > 0, size, 1.0), 0.0)
 
@@ -226,4 +232,7 @@ def terms_of(loss: Float[Array, ""], prediction: Prediction, target: Target) -> 
     distance = jnp.zeros(())
     if prediction.spectrum is not None and target.spectrum is not None:
         distance = spectral_distance(prediction.spectrum, target.spectrum)
-    return Terms(loss, fc_correlation(prediction.fc, target.fc, target.pairs), distance)
+    upper = upper_pairs(target.fc.shape[0], target.pairs)
+    _, total, shared = _moments([replicate[upper] for replicate in prediction.replicates])
+    reliability = jnp.where(total > 0, shared / jnp.where(total > 0, total, 1.0), 1.0)
+    return Terms(loss, fc_correlation(prediction.fc, target.fc, target.pairs), distance, reliability)

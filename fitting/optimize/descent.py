@@ -15,6 +15,7 @@ import optax
 
 from fitting.devices import device_count, local_devices, over_devices
 from fitting.errors import InputError
+from fitting.objective import LEAST_RELIABILITY
 from fitting.optimize.fit import Candidate, Fit
 from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
@@ -31,7 +32,7 @@ CHECKS = 3
 Optimizer: TypeAlias = optax.GradientTransformation
 
 #: Numbers that are kept of each step.
-MEASURES = ("loss", "fc_correlation", "spectrum", "gradient_norm", "finite", "seconds")
+MEASURES = ("loss", "fc_correlation", "spectrum", "reliability", "gradient_norm", "finite", "seconds")
 
 #: Steps after which a predictor without noise is asked whether modes grow.
 STABILITY_STEPS = 100
@@ -131,6 +132,7 @@ class Descent:
             notes.append("No step was better than the start on new noise, so the start is the result.")
         if bad:
             notes.append(f"{bad} of {len(rows)} steps had a loss or gradient that was not finite and were skipped.")
+        notes.extend(_unreliable(rows))
         return replace(
             fit,
             candidates=(Candidate(best),),
@@ -159,7 +161,7 @@ class Descent:
                 values = _plain(problem.parameters.values(point))
                 moved, new_memory, terms, norm, finite = jax.block_until_ready(step(point, memory, here))
                 seconds = time.perf_counter() - tick
-                numbers = (*map(float, (terms.loss, terms.fc_correlation, terms.spectrum, norm)), bool(finite), seconds)
+                numbers = (*map(float, (*terms, norm)), bool(finite), seconds)
                 row: dict[str, Any] = dict(zip(MEASURES, numbers, strict=True))
                 row["point"], row["values"] = _plain(point), {p.name: values[p.name] for p in problem.parameters.free}
                 rows.append(row)
@@ -263,6 +265,18 @@ def _verdict(problem: Problem, status: str, point) -> tuple[str, str]:
         words = ", ".join(f"{name} at its {'upper' if x > 0 else 'lower'} bound" for name, x in ends.items())
         return "at_bounds", f"The fit ended with {words}: widen it, or fix the parameter."
     return status, ""
+
+
+def _unreliable(rows) -> list[str]:
+    """What to say where predictions are noisier than the loss can correct for."""
+    reliability = float(np.median([row["reliability"] for row in _finite(rows)] or [1.0]))
+    if reliability >= LEAST_RELIABILITY:
+        return []
+    return [
+        f"Halves of a prediction share {reliability:.0%} of the variance of their connectivity, less than the "
+        f"{LEAST_RELIABILITY:.0%} that the loss can correct for: it was biased towards strong connectivity. Lengthen the "
+        "simulation, or leave out the low-pass of envelopes."
+    ]
 
 
 def guarded_step(value_and_grad: Callable, optimizer: Optimizer):

@@ -71,7 +71,7 @@ class GradientCheck:
         stage = fit.search.stage
         closer = replace(stage, spread=stage.spread / CLOSER, around="best", name="search closer")
         fit = closer.run(fit, stage_key(key, closer.name), progress, store)
-        note = f"Gradients carry nothing where the search has led; it went on alone. {health.reason}."
+        note = f"Gradients lead no further from where the search has ended; it went on alone. {health.reason}."
         return replace(fit, finished=True, notes=(*fit.notes, note))
 
     def measure(self, problem: Problem, point: Mapping[str, Any], key) -> GradientHealth:
@@ -96,7 +96,7 @@ class GradientCheck:
             downhill = -mean / norm[name]
             if not tried:
                 forward_error = _forward_error(single, restore, flat, keys[0], gradients[0], downhill)
-            after, before = (losses(keys, flat + s * self.step * downhill).astype(float) for s in (1, -1))
+            after, here, before = (losses(keys, flat + s * self.step * downhill).astype(float) for s in (1, 0, -1))
             measured = float((after - before).mean() / (2 * self.step))
             agreement = float(-norm[name] / measured) if measured else float("inf")
             # Each seed along the direction of the others: noise alone would point along a mean that it is part of.
@@ -105,10 +105,13 @@ class GradientCheck:
             ratio = by_seed.mean() / max(by_seed.std(ddof=1), 1e-30)
             words = f"{name}: norm {norm[name]:.2g}, agreement {agreement:.2g}"
             words += f", signal to noise {ratio:.2g} per seed" if problem.predictor.noisy else ""
+            # Around an optimum the mean gradient is noise, which foretells nothing: no fault of the gradient.
+            optimum = min(after.mean(), before.mean()) >= here.mean()
+            around = ", as around an optimum: a step either way raises the loss" if optimum else ""
             if not 0.5 <= agreement <= 2:
-                tried.append(f"{words}: it does not foretell a step of the loss")
+                tried.append(f"{words}: it does not foretell a step of the loss{around}")
             elif ratio <= 0:
-                tried.append(f"{words}: noise seeds do not agree on a direction")
+                tried.append(f"{words}: noise seeds do not agree on a direction{around}")
             else:
                 # As many as make the mean of a step stand out by one standard error; steps average further.
                 needed = int(np.clip(np.ceil(ratio**-2.0), 1, self.most_seeds))
@@ -121,7 +124,7 @@ class GradientCheck:
         """See :class:`fitting.optimize.Stage`."""
         forward, backward = problem.predictor.cost(), problem.predictor.cost(gradient=True)
         turns = math.ceil(self.seeds / device_count())
-        seconds = turns * (backward.seconds + 2 * forward.seconds) + backward.seconds
+        seconds = turns * (backward.seconds + 3 * forward.seconds) + backward.seconds
         return Cost(seconds, min(len(local_devices()), self.seeds) * backward.bytes)
 
 

@@ -43,7 +43,9 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def fc_matrices(target, fitted, labels) -> Figure:
-    """Target and fitted connectivity side by side, one colour scale, ordered by hemisphere and lobe.
+    """Target and fitted connectivity, ordered by hemisphere and lobe: on one scale, and each on its own.
+
+    One scale shows the level, each on its own the pattern.
 
     Parameters
     ----------
@@ -53,21 +55,26 @@ def fc_matrices(target, fitted, labels) -> Figure:
     order = lobe_order(list(labels))
     upper = np.triu_indices(len(order), 1)
     target, fitted = (np.asarray(m)[np.ix_(order, order)].copy() for m in (target, fitted))
-    limit = float(np.percentile(np.abs(np.concatenate([target[upper], fitted[upper]])), 99)) or 1.0
+    limits = [float(np.percentile(np.abs(m[upper]), 99)) or 1.0 for m in (target, fitted)]
     sides = [label[-1] for label in np.asarray(labels)[order]]
+    ticks = [np.mean([i for i, s in enumerate(sides) if s == side]) for side in "LR" if side in sides]
+    names = [name for side, name in (("L", "left"), ("R", "right")) if side in sides]
     with mpl.rc_context(STYLE):
-        figure = new_figure(7.0, 3.4)
-        axes = figure.subplots(1, 2)
-        for ax, matrix, title in zip(axes, (target, fitted), ("target", "fitted model, fresh noise"), strict=True):
-            np.fill_diagonal(matrix, np.nan)
-            image = ax.imshow(matrix, cmap="PuOr_r", vmin=-limit, vmax=limit, interpolation="nearest")
-            ax.set_title(title)
-            ticks = [np.mean([i for i, s in enumerate(sides) if s == side]) for side in "LR" if side in sides]
-            names = [name for side, name in (("L", "left"), ("R", "right")) if side in sides]
-            ax.set_xticks(ticks, names)
-            ax.set_yticks(ticks, names, rotation=90, va="center")
-            ax.tick_params(length=0)
-        figure.colorbar(image, ax=axes, shrink=0.8, label="envelope correlation")
+        figure = new_figure(7.0, 6.2)
+        axes = figure.subplots(2, 2, sharex=True, sharey=True)
+        for row, scale in enumerate((2 * [max(limits)], limits)):
+            for ax, matrix, limit in zip(axes[row], (target, fitted), scale, strict=True):
+                np.fill_diagonal(matrix, np.nan)
+                image = ax.imshow(matrix, cmap="PuOr_r", vmin=-limit, vmax=limit, interpolation="nearest")
+                ax.set_xticks(ticks, names)
+                ax.set_yticks(ticks, names, rotation=90, va="center")
+                ax.tick_params(length=0)
+                if row:
+                    figure.colorbar(image, ax=ax, shrink=0.8, label="envelope correlation, own scale")
+            if not row:
+                figure.colorbar(image, ax=axes[row], shrink=0.8, label="envelope correlation, one scale")
+        axes[0, 0].set_title("target")
+        axes[0, 1].set_title("fitted model, mean of fresh seeds")
     return figure
 
 

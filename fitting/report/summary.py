@@ -17,6 +17,7 @@ import numpy as np
 
 from fitting.errors import InputError
 from fitting.evaluate import Evaluation, HeldOut, SeedScores, SurrogateTest
+from fitting.evaluate.uncertainty import with_unit
 from fitting.optimize import Fit
 
 PACKAGES = ("fitting", "jax", "jaxlib", "brainmass", "brainstate", "optax", "numpy", "scipy", "xarray")
@@ -272,8 +273,10 @@ def summarize(
     history = fit.history
     good = history["fc_correlation"][history["finite"]][-10:] if history else np.zeros(0)
     baselines: dict[str, Any] = dict(evaluation.baselines)
+    improvable = _improvable(fit, evaluation)
     return Summary(
-        fit.status,
+        # Steps that no longer lower the loss are not enough: nothing nearby may lower it.
+        "max_steps" if improvable and fit.status == "converged" else fit.status,
         _parameters(fit, evaluation, true or {}),
         _fc_correlation(evaluation, float(good.mean()) if len(good) else None, split),
         baselines,
@@ -287,7 +290,7 @@ def summarize(
         fit.bad_steps,
         _search(fit),
         fit.gradients.reason if fit.gradients else None,
-        [*fit.notes, *evaluation.notes, *notes],
+        [*fit.notes, *improvable, *evaluation.notes, *notes],
         seed,
         versions(),
     )
@@ -311,6 +314,19 @@ def summarize_simulation(scores: SeedScores, baselines: Mapping[str, float], wal
     status = "simulated" if np.isfinite(scores.mean) else "diverged"
     scored = _fc_correlation(evaluation, None, "")
     return Summary(status, {}, scored, dict(baselines), wall_seconds, versions=versions())
+
+
+def _improvable(fit: Fit, evaluation: Evaluation) -> list[str]:
+    """What to say where a change of a parameter alone lowers the loss beyond noise."""
+    known = evaluation.identified
+    changes = [
+        f"{p.name} {float(fit.fitted[p.name]):.3g} to {with_unit(p, better)}"
+        for p in fit.problem.parameters.shared
+        if p.name in known and (better := known[p.name].better) is not None
+    ]
+    if not changes:
+        return []
+    return [f"Not converged: a change of {', or of '.join(changes)} lowers the loss beyond noise. Take more steps."]
 
 
 def _parameters(fit: Fit, evaluation: Evaluation, true: Mapping[str, float]) -> dict[str, ParameterSummary]:

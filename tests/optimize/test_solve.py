@@ -233,6 +233,20 @@ def test_a_check_hands_on_the_horizon_that_can_be_followed(directed):
     assert not fit.finished
 
 
+def test_gradients_that_noise_makes_at_an_optimum_are_said_to_be(directed):
+    """There the mean gradient is noise, of which half has no direction by the signs of chance."""
+    problem = landscape(directed, noise=0.01)
+    point = {"k": jnp.asarray(1.0), "drive": jnp.asarray(1.0)}
+    measured = [GradientCheck().measure(problem, point, key) for key in jax.random.split(jax.random.key(0), 12)]
+    reasons = [health.reason for health in measured if not health.usable]
+    assert 2 <= len(reasons) <= 12
+    assert all("as around an optimum" in reason for reason in reasons)
+    # Further up the slope there is a direction.
+    slope = GradientCheck().measure(problem, {name: x - 0.5 for name, x in point.items()}, jax.random.key(0))
+    assert slope.usable
+    assert "optimum" not in slope.reason
+
+
 def test_rough_losses_are_handed_to_the_search(directed):
     problem = landscape(directed, kind="rough")
     stages = [Search(generations=8), GradientCheck(), Race(), Descent(optax.adam(0.1), steps=5, patience=2)]
@@ -241,7 +255,7 @@ def test_rough_losses_are_handed_to_the_search(directed):
     assert "does not foretell" in fit.gradients.reason
     assert fit.chosen == "search"
     assert np.abs(where(fit.point) - 1).max() < 0.15
-    assert "Gradients carry nothing" in fit.notes[0]
+    assert "Gradients lead no further" in fit.notes[0]
     assert (fit.finished, fit.race, len(fit.history)) == (True, None, 0)
     assert fit.search.evaluations == 2 * (8 * 10 + (6 + 2) * 2)
 

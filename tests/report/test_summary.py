@@ -10,7 +10,7 @@ import pytest
 from problems import network_of, target_of
 
 from fitting.errors import InputError
-from fitting.evaluate import Ceiling, Evaluation, HeldOut, SeedScores
+from fitting.evaluate import Ceiling, Evaluation, HeldOut, Identifiability, SeedScores
 from fitting.optimize import Candidate, Fit, Parameter, Problem, RaceResult, Search, SearchResult
 from fitting.predict import Simulation
 from fitting.report import Summary, headline, summarize, summarize_simulation
@@ -229,3 +229,14 @@ def test_held_out_scores_of_one_seed_have_no_spread(results):
     found = summarize(results().fit, replace(evaluation, held_out=held_out)).fc_correlation
     assert (found.held_out.sd, found.held_out.leak) == (None, None)
     assert summary.fc_correlation.held_out is None
+
+
+def test_what_a_change_of_one_parameter_still_improves_has_not_converged(results):
+    converged = replace(results().fit, status="converged")
+    known = Identifiability(True, "seen", (0.9, 1.3))
+    for better, status in ((None, "converged"), (1.4, "max_steps")):
+        evaluation = replace(results().evaluation, identified={"k": replace(known, better=better)})
+        summary = summarize(converged, evaluation, seed=0)
+        assert summary.status == status
+        words = "Not converged: a change of k 1.1 to 1.4 lowers the loss beyond noise. Take more steps."
+        assert (words in summary.notes) == (better is not None)
