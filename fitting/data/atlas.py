@@ -116,6 +116,63 @@ def split_label(label: str) -> tuple[str, str]:
     return side, re.sub(r"[^a-z0-9]", "", text.lower())
 
 
+#: What people and packages add to the name of a region, in front or behind.
+_DECORATIONS = {"ctx", "roi", "7networks", "17networks"}
+
+#: A region of Schaefer's parcellations: its network, perhaps a part of it, and a number (Schaefer et al., Cerebral
+#: Cortex 28, 2018, 3095-3114).
+_SCHAEFER = re.compile(
+    r"((?:vis|sommot|dorsattn|salventattn|limbic|cont|default|temppar)[a-z]*(?:_[a-z]+)?)_(\d+)", re.IGNORECASE
+)
+
+
+def plain_spelling(label: str) -> tuple[str, str]:
+    """Hemisphere and name of a region without what packages add to it: for any atlas, known here or not.
+
+    The side may stand anywhere, once or more often; ``ctx``, ``ROI``, ``7Networks`` and ``17Networks`` are left out,
+    and ``&`` is ``and``. So the spellings of Schaefer's, Destrieux's, Glasser's and the Brainnetome parcellation agree.
+
+    Examples
+    --------
+    >>> from fitting.data.atlas import plain_spelling
+    >>> plain_spelling("7Networks_LH_Vis_1"), plain_spelling("Vis_1-lh")
+    (('L', 'vis_1'), ('L', 'vis_1'))
+    >>> plain_spelling("L_p9-46v_ROI-lh"), plain_spelling("lh.G&S_frontomargin"), plain_spelling("SFG_R_7_1")
+    (('L', 'p9_46v'), ('L', 'g_and_s_frontomargin'), ('R', 'sfg_7_1'))
+    """
+    tokens = [token for token in re.split(r"[^a-z0-9]+", str(label).lower().replace("&", "_and_")) if token]
+    sides = {_SIDES[token] for token in tokens if token in _SIDES}
+    rest = "_".join(token for token in tokens if token not in _SIDES and token not in _DECORATIONS)
+    return (sides.pop() if len(sides) == 1 else ""), rest
+
+
+def refuse_other_resolution(wanted: Sequence[str], have: Sequence[str]):
+    """Refuse two sets of Schaefer's regions of different resolutions: the same name means another region there.
+
+    Raises
+    ------
+    InputError
+        If most networks have another number of regions.
+    """
+    counts: list[dict[tuple[str, str], int]] = []
+    for labels in (wanted, have):
+        most: dict[tuple[str, str], int] = {}
+        for side, rest in map(plain_spelling, labels):
+            told = _SCHAEFER.fullmatch(rest)
+            if told:
+                most[side, told[1]] = max(int(told[2]), most.get((side, told[1]), 0))
+        counts.append(most)
+    shared = counts[0].keys() & counts[1].keys()
+    differ = sorted(key for key in shared if counts[0][key] != counts[1][key])
+    if 2 * len(differ) > len(shared):
+        side, network = differ[0]
+        raise InputError(
+            f"the connectome's regions are Schaefer's at one resolution, the data's at another: {network} {side} has "
+            f"{counts[0][differ[0]]} regions here and {counts[1][differ[0]]} there, so the same name means another "
+            f"region. Use both at one resolution"
+        )
+
+
 @lru_cache(maxsize=len(FAMILIES))
 def _stems(family: str) -> dict[str, str]:
     """Folded spelling to the stem of the label, of all regions of a family."""
@@ -206,7 +263,7 @@ def sides_of(labels: Sequence[str]) -> list[str]:
     every = set(labels)
 
     def side(label: str) -> str:
-        told = split_label(label)[0]
+        told = split_label(label)[0] or plain_spelling(label)[0]
         if told or not _MIRRORED.fullmatch(label):
             return told
         other = {"l": "r", "r": "l"}[label[0]] + label[1:]

@@ -17,12 +17,23 @@ All carry ``hemisphere`` (``"L"``, ``"R"`` or ``""``) beside their labels, and t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
-from fitting.data.atlas import atlas_of, check_atlas, family_of, family_with, identify, refuse_sensors, sides_of
+from fitting.data.atlas import (
+    atlas_of,
+    check_atlas,
+    family_of,
+    family_with,
+    identify,
+    plain_spelling,
+    refuse_other_resolution,
+    refuse_sensors,
+    sides_of,
+)
 from fitting.errors import InputError
 
 #: Longest fibre of a connectome in mm: no brain has all of them shorter, or one longer, than this.
@@ -354,7 +365,8 @@ def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[x
     """Rows (and columns) of ``data`` in the order of ``labels``.
 
     Labels that are equal match; so do two spellings of one region in the AAL atlases or in Desikan-Killiany's
-    (:func:`fitting.data.atlas.identify`). A left region never matches a right one.
+    (:func:`fitting.data.atlas.identify`), and two that differ only in what packages add to a name
+    (:func:`fitting.data.atlas.plain_spelling`). A left region never matches a right one.
 
     Parameters
     ----------
@@ -399,6 +411,7 @@ def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[x
         )
     family = families[0] or families[1]
     at = {label: i for i, label in enumerate(have)}
+    known: set[str] = set()
     if family:
         ours, theirs = (told or atlas_of(names, family) for told, names in zip(atlases, (wanted, have), strict=True))
         named: dict[str, str] = {}
@@ -412,6 +425,12 @@ def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[x
         # One label can name two regions, in two atlases of a family: known ones match by what they name.
         places = {label: at[named[region]] for label, region in regions.items() if region in named}
         at = {label: i for label, i in at.items() if not regions.get(label)} | places
+        known = {*named.values(), *(label for label, region in regions.items() if region)}
+    try:
+        refuse_other_resolution(wanted, have)
+    except InputError as error:
+        raise InputError(f"{whose}{error}") from None
+    _match_plain_spellings(at, wanted, have, known)
     missing = [label for label in wanted if label not in at]
     index = [at[label] for label in wanted if label in at]
     dropped = [label for i, label in enumerate(have) if i not in set(index)]
@@ -422,3 +441,15 @@ def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[x
         )
     found = data.isel({dim: index for dim in ("region", "other") if dim in data.dims})
     return found.assign_coords({dim: wanted for dim in ("region", "other") if dim in data.dims}), dropped
+
+
+def _match_plain_spellings(at: dict[str, int], wanted: list[str], have: list[str], known: set[str]):
+    """Add labels that no atlas knows whose plain spelling is that of one label on either side."""
+    ours, theirs = (
+        Counter(plain_spelling(label) for label in labels if label not in known) for labels in (wanted, have)
+    )
+    places = {plain_spelling(label): i for i, label in enumerate(have) if label not in known}
+    for label in wanted:
+        spelling = plain_spelling(label)
+        if label not in at and label not in known and spelling[0] and ours[spelling] == theirs[spelling] == 1:
+            at[label] = places[spelling]

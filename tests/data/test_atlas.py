@@ -7,7 +7,7 @@ import pytest
 
 from fitting import InputError
 from fitting.data import aal2, atlas_regions, connectome, fc_target, hcp_aal2, lobe_order, match, recording
-from fitting.data.atlas import FAMILIES, family_of, identify, split_label
+from fitting.data.atlas import FAMILIES, family_of, identify, plain_spelling, split_label
 
 
 @pytest.mark.parametrize("atlas", ["AAL2", "AAL", "Desikan-Killiany"])
@@ -39,6 +39,67 @@ def test_every_name_of_an_atlas_is_known_and_means_one_region(atlas):
 )
 def test_spellings_of_desikan_killiany(spelling, label):
     assert identify(spelling, "Desikan-Killiany") == label
+
+
+def mirror(label):
+    """The same region on the other side: the tokens that name the side are exchanged."""
+    sides = [("lh", "rh"), ("LH", "RH"), ("L", "R"), ("Left", "Right")]
+    swap = {a: b for pair in sides for a, b in (pair, pair[::-1])}
+    return "".join(swap.get(token, token) for token in re.split(r"([-_. ])", label))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("7Networks_LH_Vis_1", "LH_Vis_1"),
+        ("7Networks_RH_SalVentAttn_FrOperIns_3", "RH-SalVentAttn-FrOperIns-3"),
+        ("17Networks_LH_DefaultA_PFCm_12", "lh.DefaultA_PFCm_12"),
+        ("lh.G_and_S_frontomargin", "L G&S_frontomargin"),
+        ("S_oc_sup_and_transversal-rh", "ctx_rh_S_oc_sup_and_transversal"),
+        ("L_V1_ROI", "V1_L"),
+        ("rh.R_p9-46v_ROI", "R_p9-46v"),
+        ("L_7AL_ROI-lh", "Left_7AL"),
+        ("SFG_L_7_1", "SFG_7_1_L"),
+        ("A8m_R", "rh-A8m"),
+    ],
+)
+def test_spellings_of_other_atlases_match_in_order_and_side(ours, theirs, rng):
+    """Both sides, and one more region, in another order; the other side, or another region, never matches."""
+    mirrored = [mirror(ours), mirror(theirs)]
+    values = rng.standard_normal((3, 3))
+    data = fc_target(values + values.T, [mirrored[1], "L_Elsewhere", theirs])
+    matched, dropped = match([ours, mirrored[0]], data)
+    assert matched["region"].values.tolist() == [ours, mirrored[0]]
+    assert matched["hemisphere"].values.tolist() == [plain_spelling(x)[0] for x in (ours, mirrored[0])]
+    assert float(matched[0, 1]) == float(data[2, 0])
+    assert dropped == ["L_Elsewhere"]
+    with pytest.raises(InputError, match="not in the data"):
+        match([ours, "L_Nowhere"], data)
+
+
+def test_a_spelling_that_two_labels_share_matches_neither(rng):
+    values = rng.standard_normal((3, 3))
+    data = fc_target(values + values.T, ["L_V1_ROI", "V1-lh", "V2_L"])
+    with pytest.raises(InputError, match="not in the data: lh.V1"):
+        match(["lh.V1", "lh.V2"], data)
+
+
+def schaefer(regions):
+    """As many labels of a network as a parcellation of 7 networks has regions in one hemisphere."""
+    return [f"7Networks_{side}H_{network}_{i + 1}" for side in "LR" for network in ("Vis", "SomMot", "Limbic")
+            for i in range(regions)]  # fmt: skip
+
+
+def test_schaefers_regions_of_another_resolution_are_refused(rng):
+    values = rng.standard_normal((54, 54))
+    data = fc_target(values + values.T, schaefer(9))
+    with pytest.raises(InputError, match="limbic L has 14 regions here and 9 there"):
+        match(schaefer(14), data)
+    with pytest.raises(InputError, match="limbic L has 4 regions here and 9 there"):
+        match(schaefer(4), data)
+    # A region that one of them lacks is no other resolution.
+    matched, dropped = match([x.replace("7Networks_", "") for x in schaefer(9) if x != "7Networks_LH_Vis_9"], data)
+    assert (len(matched), dropped) == (53, ["7Networks_LH_Vis_9"])
 
 
 def test_a_recording_in_long_names_and_another_order_is_matched(rng):
