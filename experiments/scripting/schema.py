@@ -59,6 +59,30 @@ class NeurolibSchema:
 
 
 @dataclass
+class CubnmSchema:
+    """See :func:`fitting.data.cubnm_connectome`."""
+
+    folder: str | None = None
+    subject: str = "group-train706"
+
+
+@dataclass
+class TvbSchema:
+    """See :func:`fitting.data.tvb_connectome`."""
+
+    folder: str | None = None
+    regions: int = 76
+
+
+@dataclass
+class TvboptimSchema:
+    """See :func:`fitting.data.tvboptim_connectome`."""
+
+    folder: str | None = None
+    dataset: str = "dk_average"
+
+
+@dataclass
 class DataSchema:
     """What is fitted, and the connectome.
 
@@ -100,6 +124,9 @@ class DataSchema:
     atlas: str = ""
     fs: float | None = None
     neurolib: NeurolibSchema = field(default_factory=NeurolibSchema)
+    cubnm: CubnmSchema = field(default_factory=CubnmSchema)
+    tvb: TvbSchema = field(default_factory=TvbSchema)
+    tvboptim: TvboptimSchema = field(default_factory=TvboptimSchema)
     weights: str = "max"
     regions: int | None = None
     seconds: float | None = None

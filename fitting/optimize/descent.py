@@ -274,8 +274,8 @@ def _unreliable(rows) -> list[str]:
         return []
     return [
         f"Halves of a prediction share {reliability:.0%} of the variance of their connectivity, less than the "
-        f"{LEAST_RELIABILITY:.0%} that the loss can correct for: it was biased towards strong connectivity. Lengthen the "
-        "simulation, or leave out the low-pass of envelopes."
+        f"{LEAST_RELIABILITY:.0%} that the loss can correct for: it was biased towards strong connectivity. Lengthen "
+        "the simulation, or leave out the low-pass of envelopes."
     ]
 
 

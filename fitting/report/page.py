@@ -22,7 +22,8 @@ from fitting.signal import Observation
 CAPTIONS = {
     "scores": "The score beside what needs no fit. Orange: the model, with its spread over noise seeds. Grey: the "
     "model with something destroyed. Blue: predictors without a model.",
-    "fc_matrices": "Connectivity of the target and of the fitted model, mean over fresh noise seeds: on one scale, and each on its own.",
+    "fc_matrices": "Connectivity of the target and of the fitted model, mean over fresh noise seeds: on one scale, and "
+    "each on its own.",
     "fc_scatter": "The same, pair by pair.",
     "true_and_fitted": "Fitted parameters relative to the true ones.",
     "regional_parameters": "Fitted parameters of every region.",

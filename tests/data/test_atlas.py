@@ -80,7 +80,7 @@ def test_spellings_of_other_atlases_match_in_order_and_side(ours, theirs, rng):
 def test_a_spelling_that_two_labels_share_matches_neither(rng):
     values = rng.standard_normal((3, 3))
     data = fc_target(values + values.T, ["L_V1_ROI", "V1-lh", "V2_L"])
-    with pytest.raises(InputError, match="not in the data: lh.V1"):
+    with pytest.raises(InputError, match=r"not in the data: lh\.V1"):
         match(["lh.V1", "lh.V2"], data)
 
 

