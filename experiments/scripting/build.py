@@ -127,7 +127,13 @@ def connectome_of(config: DictConfig) -> xr.Dataset:
     elif name in ("hcp_aal2", "kaggle"):
         connectome = hcp_aal2() if name == "hcp_aal2" else kaggle_connectome()
     else:
-        connectome = read_connectome(name, units=config.data.length_units, atlas=config.data.connectome_atlas)
+        connectome = read_connectome(
+            name,
+            units=config.data.length_units,
+            atlas=config.data.connectome_atlas,
+            lengths=config.data.lengths,
+            round_off=config.data.round_off,
+        )
     count, regions = config.data.regions, connectome.sizes["target"]
     if count is not None:
         if isinstance(count, bool) or not 2 <= count <= regions:
@@ -321,7 +327,10 @@ def setup(
     target, recordings, views, split = target_of(config, data, observation, objective)
     problem = replace(draft, target=target)
     notes = left_out(data.recordings, observation)
-    notes += [f"Weights of the connectome: {network.connectome.attrs['weights']}.", *unused(config)]
+    said = network.connectome.attrs
+    told = {"weights": "Weights", "lengths": "Lengths", "round_off": "Rounding errors"}
+    notes += [f"{word} of the connectome: {said[name]}." for name, word in told.items() if name in said]
+    notes += unused(config)
     alone = isolated(network.connectome)
     if alone:
         notes.append(f"Without any connection: {', '.join(alone)}. No parameter of the network reaches them.")

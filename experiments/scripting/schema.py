@@ -94,6 +94,10 @@ class DataSchema:
         The recording that is simulated
     length_units : str
         Of a connectome's file that does not say: mm, cm, m
+    lengths : str
+        Of the connectome: those of its fibres, or straight lines between its centres: fibres, centres
+    round_off : bool
+        Set negative weights of at most 1e-6 of the largest to zero
     connectome_atlas, atlas : str
         AAL2, AAL or Desikan-Killiany, where names alone do not tell; of the connectome, and of the data
     fs : float
@@ -120,6 +124,8 @@ class DataSchema:
     truth: dict[str, Any] = field(default_factory=dict)
     network: Any = None
     length_units: str = "mm"
+    lengths: str = "fibres"
+    round_off: bool = False
     connectome_atlas: str = ""
     atlas: str = ""
     fs: float | None = None

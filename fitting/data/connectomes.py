@@ -51,7 +51,9 @@ SIDES = {
 SHORTEST_LONGEST, SEVERAL = 50.0, 20
 
 
-def read_connectome(path: str | Path, *, units: str = "mm", atlas: str = "") -> xr.Dataset:
+def read_connectome(
+    path: str | Path, *, units: str = "mm", atlas: str = "", lengths: str = "fibres", round_off: bool = False
+) -> xr.Dataset:
     """A connectome from a file or a folder.
 
     Parameters
@@ -71,8 +73,10 @@ def read_connectome(path: str | Path, *, units: str = "mm", atlas: str = "") -> 
     units : str
         Of the lengths, where the file does not say (``units``, ``length_units``; in JSON beside a table):
         ``"mm"``, ``"cm"`` or ``"m"``.
-    atlas : str
+    atlas, round_off : str, bool
         See :func:`fitting.data.connectome`.
+    lengths : {"fibres", "centres"}
+        Those of the file, or straight lines between the centres that it holds.
 
     Returns
     -------
@@ -98,19 +102,29 @@ def read_connectome(path: str | Path, *, units: str = "mm", atlas: str = "") -> 
         )
     else:
         parts = _arrays(path)
+    if lengths not in ("fibres", "centres"):
+        raise InputError(f"lengths are those of 'fibres' or straight lines between 'centres'; got {lengths!r}")
+    if lengths == "centres" and "centres" not in parts:
+        raise InputError(f"{path} holds no centres of regions, between which straight lines could be drawn")
+    if lengths == "fibres" and "lengths" not in parts:
+        instead = "; it has centres: lengths='centres' takes straight lines between them" if "centres" in parts else ""
+        raise InputError(f"{path} lacks lengths{instead}")
     where, told = parts.get("units", ("", ""))
     if told and units not in ("mm", told):
         raise InputError(f"{where} is {told!r}, not {units!r}; leave the unit of lengths to the file, or correct it")
-    lengths = _in_mm(parts["lengths"], told or units, where if told else f"{path}: the unit of lengths")
+    fibres = None
+    if lengths == "fibres":
+        fibres = _in_mm(parts["lengths"], told or units, where if told else f"{path}: the unit of lengths")
     try:
         made = connectome(
             parts["weights"],
-            lengths,
+            fibres,
             parts["labels"],
             atlas=atlas or parts.get("atlas", ""),
             provenance=path.name,
             centres=parts.get("centres"),
             hemispheres=parts.get("hemispheres"),
+            round_off=round_off,
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -170,7 +184,9 @@ def _arrays(path: Path) -> dict:
             raise InputError(f"{path} holds {' and '.join(held)}; which of them are the {part} cannot be told")
         if held:
             parts[part] = found[held[0]]
-    missing = [part for part in ("weights", "lengths", "labels") if part not in parts]
+    # Lengths may follow from centres.
+    needed = ("weights", "labels") if "centres" in parts else ("weights", "lengths", "labels")
+    missing = [part for part in needed if part not in parts]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(present) or 'nothing'}")
     parts["labels"] = texts(parts["labels"], f"{path}: labels")
@@ -264,7 +280,7 @@ def _tvb(files: Mapping[str, str], path: Path, others: Iterable[str] = ()) -> di
             raise InputError(f"{path} holds {' and '.join(f'{n}.txt' for n in held)}; which is meant cannot be told")
         if held:
             texts[part] = files[held[0]]
-    missing = [f"{part}.txt" for part in ("weights", "tract_lengths", "centres") if part not in texts]
+    missing = [f"{part}.txt" for part in ("weights", "centres") if part not in texts]
     if missing:
         present = [*(f"{name}.txt" for name in files), *others]
         raise InputError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(present) or 'nothing'}")
@@ -273,10 +289,11 @@ def _tvb(files: Mapping[str, str], path: Path, others: Iterable[str] = ()) -> di
         raise InputError(f"{path}: every line of centres.txt must hold a label and three coordinates")
     parts: dict = {
         "weights": numbers_of(cells["weights"], f"{path}: weights.txt"),
-        "lengths": numbers_of(cells["tract_lengths"], f"{path}: tract_lengths.txt"),
         "labels": [row[0] for row in cells["centres"]],
         "centres": numbers_of([row[1:] for row in cells["centres"]], f"{path}: centres.txt"),
     }
+    if "tract_lengths" in cells:
+        parts["lengths"] = numbers_of(cells["tract_lengths"], f"{path}: tract_lengths.txt")
     if "hemispheres" in cells:
         flags = [cell for row in cells["hemispheres"] for cell in row]
         parts["hemispheres"] = hemispheres_of(flags, f"{path}: hemispheres.txt")

@@ -36,6 +36,9 @@ from fitting.data.atlas import (
 )
 from fitting.errors import InputError
 
+#: Largest share of the largest weight that a negative one may be, to be taken for a rounding error.
+ROUND_OFF = 1e-6
+
 #: Longest fibre of a connectome in mm: no brain has all of them shorter, or one longer, than this.
 SHORTEST_BRAIN, LONGEST_FIBRE = 0.5, 1000.0
 
@@ -115,6 +118,7 @@ def connectome(
     provenance: str = "",
     centres=None,
     hemispheres: Sequence[str] | None = None,
+    round_off: bool = False,
 ) -> xr.Dataset:
     """A labelled structural connectome.
 
@@ -122,8 +126,10 @@ def connectome(
     ----------
     weights : array (target, source)
         Connection weights, not negative; the diagonal is set aside by the network.
-    lengths : array (target, source)
-        Fibre lengths in mm; positive wherever there is a connection.
+    lengths : array (target, source), or None
+        Fibre lengths in mm; positive wherever there is a connection, anything (zero, inf, NaN) where there is none, and
+        kept as zero there if not finite. None: straight lines between the centres, which the attribute ``lengths``
+        says.
     labels : sequence of str
         One per region.
     atlas, provenance : str
@@ -133,6 +139,8 @@ def connectome(
         Centres of the regions in mm.
     hemispheres : sequence of {"L", "R", ""}, optional
         As the labels tell, unless given.
+    round_off : bool
+        Set negative weights to zero if they are rounding errors: at most 1e-6 of the largest weight.
 
     Returns
     -------
@@ -151,7 +159,22 @@ def connectome(
     >>> c.lengths.sel(target="A.L", source="A.R").item(), c.lengths.units
     (30.0, 'mm')
     """
-    weights, lengths = _square(weights, "weights"), _square(lengths, "lengths")
+    weights = _square(weights, "weights")
+    said = {"atlas": "", "provenance": provenance}
+    if round_off:
+        tiny = (weights < 0) & (weights >= -ROUND_OFF * weights.max(initial=0.0))
+        weights = np.where(tiny, 0.0, weights)
+        said["round_off"] = f"{tiny.sum()} negative weights, of at most {ROUND_OFF:g} of the largest, are set to zero"
+    if lengths is None:
+        if centres is None:
+            raise InputError("a connectome without lengths needs the centres of its regions, for straight lines")
+        lengths = np.linalg.norm(np.asarray(centres, float)[:, None] - np.asarray(centres, float)[None], axis=-1)
+        said["lengths"] = "straight lines between the centres of the regions, not fibres"
+    lengths = np.asarray(lengths)
+    if lengths.shape == weights.shape and lengths.dtype.kind in "fiub":
+        # Where there is no fibre there is no length to be known.
+        lengths = np.where(np.isfinite(lengths) | (weights != 0), lengths, 0.0)
+    lengths = _square(lengths, "lengths")
     if weights.shape != lengths.shape:
         raise InputError(f"weights are {weights.shape} but lengths are {lengths.shape}; both need the same regions")
     names = _labels(labels, len(weights), "connectome")
@@ -177,7 +200,7 @@ def connectome(
             "lengths": (("target", "source"), lengths, {"units": "mm"}),
         },
         coords={"target": names, "source": names, "hemisphere": ("target", sides)},
-        attrs={"atlas": _atlas(atlas, names), "provenance": provenance},
+        attrs=said | {"atlas": _atlas(atlas, names)},
     )
     if centres is not None:
         centres = np.asarray(centres)

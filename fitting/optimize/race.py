@@ -74,7 +74,10 @@ class Race:
         winner = int(left[0])
         point = {name: jnp.asarray(value[0]) for name, value in points.items()}
         best = Candidate(point, *fit.candidates[winner][1:])
-        return replace(fit, candidates=(best,), race=RaceResult(winner, np.array(losses)))
+        lowest = np.nanmin(np.where(np.isfinite(losses), losses, np.inf), axis=0)
+        note = f"{count} starts were raced; their lowest losses lie from {lowest.min():.3f} to {lowest.max():.3f}."
+        result = RaceResult(winner, np.array(losses))
+        return replace(fit, candidates=(best,), race=result, notes=(*fit.notes, note))
 
     def cost(self, problem: Problem) -> Cost:
         """See :class:`fitting.optimize.Stage`."""

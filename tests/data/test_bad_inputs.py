@@ -302,7 +302,11 @@ BAD = {
         archive(weights=MATRIX, tract_lengths=MATRIX, centres=CENTRES.replace("3", "3 4")),
         "a label and three coordinates",
     ),
-    "a missing part": (read_connectome, archive(weights=MATRIX, centres=CENTRES), "lacks tract_lengths.txt"),
+    "a missing part": (
+        read_connectome,
+        archive(weights=MATRIX, centres=CENTRES),
+        "lacks lengths; it has centres: lengths='centres' takes",
+    ),
     "one matrix": (read_connectome, text("weights.csv", rows(FC)), "a connectome needs weights and lengths"),
     "no distances": (read_connectome, bids(net__a_distances_DOT_tsv=None), "has no a_distances.tsv beside it"),
     "two connectomes": (read_connectome, bids(net__b_weights_DOT_tsv="0"), "holds 2 connectomes"),

@@ -9,6 +9,7 @@ import xarray as xr
 from fitting import InputError
 from fitting.data import (
     aal2,
+    connectome,
     hcp_aal2,
     kaggle_connectome,
     kaggle_recording,
@@ -41,6 +42,51 @@ def test_first_regions_of_the_embedded_connectome():
     assert c.attrs == whole.attrs
     assert c.lengths.units == "mm"
     assert hcp_aal2(regions=None).identical(whole)
+
+
+LINKED = np.array([[0, 0.5, 0], [2.0, 0, 1.0], [0, 1.0, 0]])
+FIBRES = np.array([[0, 30.0, 0], [40.0, 0, 70.0], [0, 70.0, 0]])
+
+
+@pytest.mark.parametrize("nothing", [0.0, np.inf, -np.inf, np.nan])
+def test_a_length_is_needed_only_where_there_is_a_fibre(nothing):
+    lengths = np.where(LINKED > 0, FIBRES, nothing)
+    c = connectome(LINKED, lengths, LABELS)
+    np.testing.assert_array_equal(c.lengths, FIBRES)
+    lengths[1, 0] = nothing
+    with pytest.raises(InputError, match=r"not finite|a length of 0 mm"):
+        connectome(LINKED, lengths, LABELS)
+
+
+def test_straight_lines_stand_in_for_lengths_where_they_are_asked_for(tmp_path):
+    centres = np.array([[0, 0, 0], [30.0, 40.0, 0], [0, 0, 120.0]])
+    np.savez(tmp_path / "c.npz", weights=LINKED, labels=LABELS, centres=centres)
+    with pytest.raises(InputError, match="lacks lengths; it has centres: lengths='centres' takes straight lines"):
+        read_connectome(tmp_path / "c.npz")
+    c = read_connectome(tmp_path / "c.npz", lengths="centres")
+    np.testing.assert_allclose(c.lengths, [[0, 50, 120], [50, 0, 130], [120, 130, 0]])
+    assert c.attrs["lengths"] == "straight lines between the centres of the regions, not fibres"
+    np.savez(tmp_path / "d.npz", weights=LINKED, labels=LABELS, lengths=FIBRES, centres=centres)
+    np.testing.assert_array_equal(read_connectome(tmp_path / "d.npz").lengths, FIBRES)
+    np.testing.assert_allclose(read_connectome(tmp_path / "d.npz", lengths="centres").lengths, c.lengths)
+    np.savez(tmp_path / "e.npz", weights=LINKED, labels=LABELS, lengths=FIBRES)
+    with pytest.raises(InputError, match="holds no centres"):
+        read_connectome(tmp_path / "e.npz", lengths="centres")
+    with pytest.raises(InputError, match="needs the centres of its regions"):
+        connectome(LINKED, None, LABELS)
+
+
+def test_negative_rounding_errors_are_set_to_zero_where_that_is_asked_for():
+    weights = LINKED.copy()
+    weights[0, 2], weights[2, 0] = -1e-9, -1.9e-6
+    with pytest.raises(InputError, match="weights must not be negative"):
+        connectome(weights, FIBRES, LABELS)
+    c = connectome(weights, FIBRES, LABELS, round_off=True)
+    np.testing.assert_array_equal(c.weights, LINKED)
+    assert c.attrs["round_off"].startswith("2 negative weights")
+    weights[0, 2] = -3e-6
+    with pytest.raises(InputError, match="weights must not be negative"):
+        connectome(weights, FIBRES, LABELS, round_off=True)
 
 
 def test_whose_a_recording_is():

@@ -74,6 +74,7 @@ def draw(rng, regions, spreads):
     return model, model + random(shared, noise), np.sqrt(variance / (variance + added))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spreads", [(0.6, 1.0, 0.6, 1.0), (1.0, 0.3, 0.7, 0.3)], ids=["pairs matter most", "regions matter most"]
 )

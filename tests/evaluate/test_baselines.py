@@ -90,6 +90,7 @@ def test_another_recording_is_predicted_from_the_one_that_was_fitted(rng):
         held_out_baselines(c, first, every, np.eye(3))
 
 
+@pytest.mark.slow
 def test_held_out_baselines_are_what_they_say(rng):
     """A matrix that is one predictor plus a little noise is predicted by it on pairs that were not fitted."""
     c = hcp_aal2()

@@ -41,6 +41,7 @@ def recordings():
     ]
 
 
+@pytest.mark.slow
 def test_everything_in_one_call(problem, recordings):
     """Two subjects, a band of its own, a recovery, a leak: every part is there."""
     target = Target.of_recordings(recordings, problem.observation)
@@ -120,6 +121,7 @@ def test_a_target_of_unknown_length_has_no_leak(problem):
     assert (found.leak, found.leaks) == (None, {})
 
 
+@pytest.mark.slow
 def test_a_fit_by_linear_response_is_verified_by_simulation(problem, directed):
     """Seeds are of the simulation, with the network of the fit; profiles and nulls of what was fitted."""
     response = LinearResponse(problem.network, problem.observation, dt=0.5)

@@ -45,6 +45,7 @@ def test_independent_targets_are_as_long_and_processed_as_the_data(split):
     assert other.labels == target.labels
 
 
+@pytest.mark.slow
 def test_held_out_pairs_of_noise_are_predicted_and_other_noise_is_not(split):
     """Two loadings per region, fitted to independent signals: 12 data sets, scored on themselves and on others."""
     c, target = split

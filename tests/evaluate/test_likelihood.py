@@ -16,6 +16,7 @@ from fitting.predict import LinearResponse
 from fitting.signal import Observation, fc_correlation
 
 
+@pytest.mark.slow
 def test_information_tells_a_visible_parameter_from_an_invisible_one(directed):
     parameters = [
         Parameter("k", 3.0, 0.1, 30.0, scale="log"),
@@ -50,6 +51,7 @@ def noisy_problem():
     return problem, problem.parameters.point(truth), truth
 
 
+@pytest.mark.slow
 def test_profiles_are_the_best_of_a_dense_grid(noisy_problem):
     """With one other parameter that matters, the fit anew can be found by trying all its values."""
     problem, point, truth = noisy_problem

@@ -105,6 +105,7 @@ def test_unknown_surrogates_are_refused(kind, count, words):
         surrogate_connectomes(hcp_aal2(), kind, count, seed=0)
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_under_the_null(rng):
     """The real connectome being one of its surrogates: 400 tests with 19 surrogates, chi-square over the 20 values."""
     c = hcp_aal2().isel(target=slice(20), source=slice(20))
@@ -122,6 +123,7 @@ def test_p_values_are_uniform_under_the_null(rng):
     assert p_value(0.5, [np.nan, 0.1, 0.2]) == 0.5
 
 
+@pytest.mark.slow
 def test_surrogate_scores_are_those_of_networks_of_their_own(problem, directed):
     """One program for all connectomes gives what each gives alone; the model is scored on all pairs."""
     weights, lengths = directed
@@ -139,6 +141,7 @@ def test_surrogate_scores_are_those_of_networks_of_their_own(problem, directed):
     assert found.p is None
 
 
+@pytest.mark.slow
 def test_delay_nulls_are_networks_with_those_delays(problem, directed):
     """The one delay is that of the mean length, every fibre counted by its weight."""
     found = delay_nulls(problem, VALUES, KEYS)
@@ -165,6 +168,7 @@ def best_power(problem):
     return {"k": float(ks[np.argmax([np.corrcoef(weights**k, fc)[0, 1] for k in ks])])}
 
 
+@pytest.mark.slow
 def test_p_values_of_refitted_surrogates_are_uniform_under_the_null(rng):
     """The real connectome is one of its own surrogates, and all are fitted alike.
 

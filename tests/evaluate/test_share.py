@@ -15,6 +15,7 @@ from fitting.predict import Simulation
 from fitting.signal import Observation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("low_pass", [None, 1.0])
 def test_the_true_model_explains_everything(low_pass):
     """20 regions, recordings and simulations of one length, the mean share of six recordings: 97 to 103 %.

@@ -85,6 +85,7 @@ def test_debug_run_writes_everything(debug_run):
 SHORT = ("evaluation.surrogates=0", "evaluation.null_seeds=0", "evaluation.identifiability_seeds=0")
 
 
+@pytest.mark.slow
 def test_a_stored_run_is_repeated_and_evaluated_again(debug_run, tmp_path):
     """The same numbers, bit for bit; what the command line adds is changed, and the first run is left as it was."""
     folder, _ = debug_run
@@ -113,6 +114,7 @@ def test_a_stored_run_is_repeated_and_evaluated_again(debug_run, tmp_path):
     assert (tmp_path / "compared" / "figures" / "comparison.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_runs_that_are_not_there_get_a_sentence(tmp_path):
     for script, argument, words in (
         ("fit.py", f"run={tmp_path}", "there is no run.json"),
@@ -125,6 +127,7 @@ def test_runs_that_are_not_there_get_a_sentence(tmp_path):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_survives_a_job_that_fails(tmp_path):
     """Two jobs side by side; one cannot work: it scores the penalty, leaves a note, and the table has both."""
     jobs = (
@@ -150,6 +153,7 @@ def test_a_sweep_survives_a_job_that_fails(tmp_path):
     assert "failed" in (tmp_path / "compared" / "comparison.csv").read_text()
 
 
+@pytest.mark.slow
 def test_jobs_of_submitit_on_this_machine(tmp_path):
     """What a SLURM sweep does, with submitit's local executor instead of SLURM."""
     jobs = ("hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=10")
@@ -161,6 +165,7 @@ def test_jobs_of_submitit_on_this_machine(tmp_path):
     assert {path.name for path in (tmp_path / ".submitit").glob("*/*_result.pkl")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "how", "environment"),
     [("search.npz", ["resume=true"], {}), ("descent.npz", [], {"SLURM_RESTART_COUNT": "1"})],
@@ -234,6 +239,7 @@ def bad(tmp_path):
     yield ["resume=true", f"hydra.run.dir={tmp_path}/none"], "nothing to resume"
 
 
+@pytest.mark.slow
 def test_bad_command_lines_get_a_sentence_and_no_traceback(tmp_path):
     """Composed in this process where that is enough; the last, and the exit code, through the script."""
     import scripting.command as commands
@@ -299,7 +305,15 @@ SMALL = (
 
 
 @pytest.mark.parametrize("overrides", list(choices()), ids=" ".join)
-def test_every_config_composes_and_takes_three_steps(overrides, small_data, monkeypatch):
+def test_every_config_composes(overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=overrides)
+    assert set(config) >= {"data", "network", "observation", "parameters", "solver", "evaluation"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", list(choices()), ids=" ".join)
+def test_every_config_takes_three_steps(overrides, small_data, monkeypatch):
     import jax
     from scripting import build
 
@@ -375,7 +389,8 @@ def test_data_of_a_recording_bring_the_meg_observation():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=["data=fc_matrix", "data.path=x"])
         assert config.observation.orthogonalize is True
-        assert config.observation.orthogonalize_simulation is False
+        assert config.observation.orthogonalize_simulation is None
+        assert config.observation.filter == "fir"
         config = compose("config", overrides=["data=fc_matrix", "data.path=x", "observation=simulated"])
         assert config.observation.orthogonalize is False
 
@@ -390,6 +405,7 @@ def test_benchmark_prints_json_lines():
     assert run("benchmark.py", "case=nothing").returncode == 2
 
 
+@pytest.mark.slow
 def test_readmes_library_sections_run_as_printed(small_data, tmp_path):
     """Both Python blocks, one after the other, on files of four regions; and they are as short as they promise."""
     first, second = (part.split("```")[0] for part in (ROOT / "README.md").read_text().split("```python\n")[1:3])
@@ -410,6 +426,7 @@ def test_readmes_library_sections_run_as_printed(small_data, tmp_path):
     assert done.stdout.count("signal_speed") == 2
 
 
+@pytest.mark.slow
 def test_a_fit_by_linear_response(tmp_path):
     done = run(
         "fit.py", "experiment=debug", "solver=response", "data.held_out=0.3", f"hydra.run.dir={tmp_path}",
@@ -432,6 +449,7 @@ def test_a_fit_by_linear_response(tmp_path):
     assert "already holds a fit" in again.stderr
 
 
+@pytest.mark.slow
 def test_describe_says_what_was_loaded(tmp_path, rng):
     """A folder of two subjects in the atlas's long names, one with a bad segment."""
     for subject in ("01", "02"):

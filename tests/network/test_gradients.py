@@ -34,6 +34,7 @@ def values_of(directed, rng):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [(1.0, 8.0), (1.0, 20.0), (2.0, 2.5)])
 @pytest.mark.parametrize("horizon", [None, 13.0])
 def test_block_adjoint_is_forward_and_reverse_mode(bounds, horizon, directed, rng):
@@ -124,6 +125,7 @@ def test_every_node_has_exact_gradients(preset, directed):
         np.testing.assert_allclose(block[name], forward[name], rtol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_batched_gradients_are_single_ones(directed):
     network = network_of(*directed, drive=0.6)
     loss = lambda k, s: jnp.sum(  # noqa: E731

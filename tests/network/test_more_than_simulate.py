@@ -64,6 +64,7 @@ def test_bad_subjects(unchecked):
         network_of(np.ones((2, 2)), np.ones((2, 2))).for_connectomes(np.ones((2, 2)), np.ones((2, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [250.0, 370.0, 5000.0])
 def test_decimating_on_the_fly_is_decimating_the_whole(piece, directed, monkeypatch):
     monkeypatch.setattr(decimate, "PIECE", piece)
@@ -87,6 +88,7 @@ def test_decimating_on_the_fly_is_decimating_the_whole(piece, directed, monkeypa
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_memory_of_a_decimated_gradient_hardly_grows_with_time(directed):
     network = network_of(*directed, drive=0.6)
 
@@ -113,6 +115,7 @@ def test_decimation_that_does_not_fit(settings, words, directed):
         simulate_decimated(network_of(*directed), {}, **settings)
 
 
+@pytest.mark.slow
 def test_measured_cost_grows_with_steps_and_candidates(directed):
     network = network_of(*directed, drive=0.6)
     one = measured_cost(network, duration=20_000.0, dt=0.5)

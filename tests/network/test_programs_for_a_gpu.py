@@ -19,6 +19,7 @@ def short(monkeypatch):
     monkeypatch.setattr(delays, "SERIAL", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bounds", "blocks", "horizon"),
     [
@@ -63,6 +64,7 @@ def test_gives_the_numbers_of_one_for_a_cpu(monkeypatch, bounds, blocks, horizon
         np.testing.assert_allclose(gradient_there[name], expected, atol=1e-10 * scale, err_msg=name)
 
 
+@pytest.mark.slow
 def test_forward_mode_gives_the_same_derivatives(monkeypatch, directed):
     monkeypatch.setattr(devices, "on_gpu", lambda: True)
     network = network_of(*directed, speed_bounds=(1.0, 8.0), drive=0.6)

@@ -136,6 +136,7 @@ def test_noise_has_its_stationary_statistics():
     assert abs((samples[:, 0] * samples[:, 1]).mean()) < 5 * variance / np.sqrt(count / 2)
 
 
+@pytest.mark.slow
 def test_one_key_is_one_noise_whatever_the_blocks_batch_or_pieces(directed):
     weights, lengths = directed
     key = jax.random.key(7)

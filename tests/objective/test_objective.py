@@ -156,6 +156,7 @@ def test_sampling_variance_takes_what_noise_would(rng):
     np.testing.assert_allclose(noisy.fc_correlation, plain.fc_correlation, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_target_of_several_recordings_is_their_average(rng):
     """Runs count by their length within a subject, subjects alike, and bad segments not at all."""
     observation = Observation(fs=100.0, band=(8.0, 12.0), low_pass=1.0)

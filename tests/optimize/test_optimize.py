@@ -63,6 +63,7 @@ def test_whole_chain_gradient_is_central_differences(problem):
         np.testing.assert_allclose(gradient[name], central, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"seeds": 2}, {"objective": Objective(disattenuate=False, spectrum=0.0)}])
 def test_reverse_is_forward_mode_through_the_whole_chain(settings, directed):
     reverse, forward = (make(directed, **settings, adjoint=adjoint) for adjoint in ("block", "forward"))
@@ -94,6 +95,7 @@ def test_transforms_stay_inside_their_bounds(scale):
     assert float(p.bounded(p.unbounded(0.05))) == pytest.approx(0.05, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_fit_from_a_poor_start_is_as_good_as_the_truth(directed):
     """On noise the fit has not seen, the fitted point scores as the true one, within 3 standard errors."""
     problem = make(directed)
@@ -151,6 +153,7 @@ def test_resume_continues_bit_for_bit(problem, stop, tmp_path, monkeypatch):
     np.testing.assert_array_equal(whole.history["loss"], rest.history["loss"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_finishes_the_step_saves_and_reports(problem, tmp_path):
     """What follows goes on to the bits of a fit that was not interrupted."""
     optimizer, settings, key = optax.adam(0.2), {"steps": 4, "average": 2}, jax.random.key(2)
@@ -224,6 +227,7 @@ def test_a_loss_that_is_always_nan_is_called_diverged(directed):
     assert result.fitted == result.initial
 
 
+@pytest.mark.slow
 def test_a_real_problem_survives_steps_that_are_not_finite(problem):
     """Loss and gradient of a simulation are NaN together, and the optimiser forgets such a step."""
 
@@ -364,6 +368,7 @@ def test_problem_simulates_what_simulate_does(problem):
     np.testing.assert_array_equal(problem.predictor.activity(values, jax.random.key(3)), direct)
 
 
+@pytest.mark.slow
 def test_a_fit_of_other_pairs_is_not_resumed(problem, tmp_path):
     """The pairs of a checkpoint's fit would leak into what the resumed fit calls held out."""
     settings, key = {"steps": 1}, jax.random.key(2)
@@ -446,6 +451,7 @@ def test_a_loss_of_ones_own_falls_by_plain_optax(problem):
     np.testing.assert_allclose(terms.loss, losses[0], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "seeds"), [(mean_square, 1), (mean_square, 2), (Objective(), 2)])
 def test_value_and_grad_is_that_of_the_value(problem, loss, seeds):
     """Shared out among devices or not; several seeds are averaged."""
@@ -474,6 +480,7 @@ def test_a_second_step_compiles_nothing(problem):
     assert step._cache_size() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_later_steps_of_a_descent_compile_nothing(problem, seeds, caplog):
     """Of several seeds, the second step finds its point on all devices, which some single operations do not know."""

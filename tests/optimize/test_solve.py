@@ -178,6 +178,7 @@ def small():
     return Problem(simulation, parameters, Target.of_recordings([made], observation), Objective(1.0, 1.0))
 
 
+@pytest.mark.slow
 def test_candidates_of_a_batch_are_those_alone(small):
     """One key is one noise for all candidates, in whatever batch."""
     names, point = ["k", "drive"], small.parameters.start()
@@ -189,6 +190,7 @@ def test_candidates_of_a_batch_are_those_alone(small):
     np.testing.assert_allclose(evaluator(small, point, names, 1)(candidates, key), together, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_damped_gradients_are_healthy_and_chaotic_ones_are_not(small, monkeypatch):
     monkeypatch.setattr(fitting.predict.simulation, "HORIZONS", (250.0,))
     check = GradientCheck(seeds=3)
@@ -286,6 +288,9 @@ def test_a_race_is_won_by_the_deeper_basin(directed):
     starts = [{"k": jnp.asarray(x), "drive": jnp.asarray(x)} for x in (-1.2, -2.0, 0.5, 0.4)]
     fit = run(Race(optax.adam(0.1), steps=4), problem, jax.random.key(0), starts)
     found = fit.race
+    lowest = np.nanmin(found.losses, axis=0)
+    words = f"{len(starts)} starts were raced; their lowest losses lie from {lowest.min():.3f} to {lowest.max():.3f}."
+    assert fit.notes == (words,)
     assert found.winner in (2, 3)
     assert found.losses.shape == (8, 4)
     assert np.isnan(found.losses[4:, :2]).all()
@@ -327,6 +332,7 @@ def test_resuming_nothing_is_refused(directed, tmp_path):
         solve(landscape(directed), key=jax.random.key(0), folder=tmp_path / "none", resume=True)
 
 
+@pytest.mark.slow
 def test_a_whole_solution_goes_on_where_it_was_cut(directed, tmp_path, monkeypatch):
     """Cut in any stage: what is not saved is computed again, to the same bits."""
     monkeypatch.setattr("fitting.optimize.descent.SAVE_SECONDS", 0.0)
@@ -378,6 +384,7 @@ SHORT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["simulate", "response", "response_then_simulate"])
 def test_a_fit_that_is_declared_again_is_the_same(strategy):
     """Whatever stages change of the problem on their way: refits of every strategy begin where the first began."""

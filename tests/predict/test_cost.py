@@ -7,6 +7,7 @@ from problems import network_of
 from fitting.predict import measured_cost, simulation_cost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", [False, True])
 def test_memory_is_foretold_within_a_factor_of_two(gradient, directed):
     """Of what the compiled program holds."""

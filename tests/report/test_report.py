@@ -25,6 +25,7 @@ def shown(summary) -> str:
     return console.export_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held_out", [False, True])
 @pytest.mark.parametrize(("score", "finite"), [(0.5, True), (float("nan"), False)])
 def test_everything_can_be_written(score, finite, held_out, results, tmp_path):

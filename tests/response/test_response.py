@@ -54,6 +54,7 @@ def test_a_network_that_starts_at_its_steady_state_stays_there(network):
     assert np.abs(first - rest.node["rE"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_gradients_know_that_the_start_moves_with_the_parameters(directed):
     """Of a stretch too short to forget where it started, against central differences."""
     network = network_of(*directed, coupling="additive", drive=0.65, speed_bounds=(1.0, 20.0))

@@ -130,6 +130,7 @@ def awkward(rng):
     return jnp.asarray(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [*SETTINGS[:2], *SETTINGS[3:6]], ids=str)
 def test_value_and_gradient_are_finite_on_awkward_signals(settings, rng):
     x = awkward(rng)
@@ -151,6 +152,7 @@ def test_modulus_of_zero_has_gradient_zero():
     np.testing.assert_array_equal(gradient, [0.0, 1.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_gradient_is_forward_mode_and_central_differences(settings, rng):
     x = jnp.asarray(rng.standard_normal((420, 3)))
