@@ -79,16 +79,16 @@ def disattenuated_correlation(
     parts = [m[upper] - m[upper].mean() for m in replicates]
     mean, total, shared = _moments(parts)
     size = jnp.maximum(shared, LEAST_RELIABILITY * total) * (t**2).mean()
-    positive = size > 0
+    # Where nothing varies nothing correlates; what is not finite stays so.
+    constant = size <= 0
     covariance = (mean * t).mean()
-    return jnp.where(positive, covariance / jnp.sqrt(jnp.where(positive, size, 1.0)), 0.0)
+    return jnp.where(constant, 0.0, covariance / jnp.sqrt(jnp.where(constant, 1.0, size)))
 
 
 def concordance(
     replicates: Float[Array, "replicate region region"] | Sequence[Float[Array, "region region"]],
     target: Float[Array, "region region"],
     pairs: Bool[np.ndarray, "region region"] | None = None,
-    sampling_variance: float = 0.0,
 ) -> Float[Array, ""]:
     r"""Lin's concordance with a target: the correlation, lowered by whatever sets means and spreads apart.
 
@@ -102,8 +102,6 @@ def concordance(
     target : array (region, region)
     pairs : array of bool (region, region), optional
         Pairs to compare; all unless given.
-    sampling_variance : float
-        Added to the variance of m: what a finite recording would add to a prediction without noise.
 
     Returns
     -------
@@ -126,9 +124,10 @@ def concordance(
     values, t = [m[upper] for m in replicates], target[upper]
     mean, total, shared = _moments(values)
     apart = (mean.mean() - t.mean()) ** 2
-    size = jnp.maximum(shared, LEAST_RELIABILITY * total) + sampling_variance + t.var() + apart
+    size = jnp.maximum(shared, LEAST_RELIABILITY * total) + t.var() + apart
     covariance = ((mean - mean.mean()) * (t - t.mean())).mean()
-    return jnp.where(size > 0, 2 * covariance / jnp.where(size > 0, size, 1.0), 0.0)
+    constant = size <= 0
+    return jnp.where(constant, 0.0, 2 * covariance / jnp.where(constant, 1.0, size))
 
 
 def _moments(values):
@@ -174,7 +173,9 @@ class Objective:
     sampling_variance : float
         Multiply the correlation by what noise of this variance in every pair would leave of it: what a noise-free
         prediction is expected to score as a finite recording. Weak connectivity, however right, drowns in the noise of
-        its estimate. One over :meth:`fitting.signal.Observation.effective_samples` is that of so many seconds.
+        its estimate. One over :meth:`fitting.signal.Observation.effective_samples` is that of so many seconds. It has no
+        part in a concordance, which asks for the target's own level: there it would reward connectivity that is too
+        strong.
 
     Notes
     -----
@@ -208,7 +209,7 @@ class Objective:
         """The loss of a prediction."""
         replicates = prediction.replicates if self.disattenuate else prediction.fc[None]
         if self.measure == "concordance":
-            similarity = concordance(replicates, target.fc, target.pairs, self.sampling_variance)
+            similarity = concordance(replicates, target.fc, target.pairs)
         else:
             similarity = self._correlation(replicates, target)
         loss = self.fc * (1 - similarity)
@@ -234,5 +235,5 @@ def terms_of(loss: Float[Array, ""], prediction: Prediction, target: Target) -> 
         distance = spectral_distance(prediction.spectrum, target.spectrum)
     upper = upper_pairs(target.fc.shape[0], target.pairs)
     _, total, shared = _moments([replicate[upper] for replicate in prediction.replicates])
-    reliability = jnp.where(total > 0, shared / jnp.where(total > 0, total, 1.0), 1.0)
+    reliability = jnp.where(total <= 0, 1.0, shared / jnp.where(total <= 0, 1.0, total))
     return Terms(loss, fc_correlation(prediction.fc, target.fc, target.pairs), distance, reliability)

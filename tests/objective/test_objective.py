@@ -47,6 +47,17 @@ def test_disattenuation_of_disagreeing_or_constant_halves_is_finite(rng):
         assert np.isfinite(np.asarray(gradient)).all()
 
 
+@pytest.mark.parametrize("measure", ["correlation", "concordance"])
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_a_prediction_that_is_not_finite_has_no_loss(measure, replicates, rng):
+    """A fit must see it: a loss of one would look like a model that predicts nothing."""
+    target = target_of(symmetric(rng, 5))
+    broken = jnp.asarray(np.stack([symmetric(rng, 5)] * replicates)).at[0, 1, 2].set(jnp.nan)
+    prediction = Prediction(broken, None, jnp.zeros(()))
+    terms = terms_of(Objective(measure=measure)(prediction, target), prediction, target)
+    assert np.isnan([float(terms.loss), float(terms.fc_correlation)]).all()
+
+
 def test_terms_tell_how_reliable_a_prediction_is(rng):
     """Of halves with a common part and noise as large as it, half of the variance is shared; 1770 pairs: ± 0.05."""
     truth = symmetric(rng)
