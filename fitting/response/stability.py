@@ -50,8 +50,12 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
     """
     dt = linear.dt
     fixed = jax.tree.map(lax.stop_gradient, linear)
-    at = jnp.asarray(2j * np.pi * frequency / 1000)
-    values, vectors = jnp.linalg.eig(fixed.operator(_delayed(fixed, at)))
+    if frequency == 0:
+        at = fixed.operator(fixed.weights)
+    else:
+        at = fixed.operator(_delayed(fixed, jnp.asarray(2j * np.pi * frequency / 1000)))
+    # Vectors of the few that are looked at follow by inverse iteration; those of all would cost half as much again.
+    values = jnp.linalg.eigvals(at)
     # Of each conjugate pair the one on the side of the frequency; delays were taken for that one.
     # At zero frequency, those that do not oscillate; where there are too few, one far to the left.
     tiny = 1e-9 * jnp.abs(values)
@@ -70,8 +74,16 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
     # Newton's method squares errors: a move this small leaves none.
     tolerance = jnp.sqrt(jnp.finfo(linear.local.dtype).eps)
 
-    def refine(value, right):
+    def refine(value):
         root = jnp.log1p(value * dt) / dt
+        identity = jnp.eye(len(at), dtype=value.dtype)
+        factors = jax.scipy.linalg.lu_factor(at - (value + 1e-9 * (1 + jnp.abs(value))) * identity)
+        # No symmetry of a network hides from irregular numbers.
+        start = jnp.sin(1.0 + jnp.arange(len(at)) ** 2).astype(value.dtype)
+        right = left = start / jnp.linalg.norm(start)
+        for _ in range(2):
+            right, left = (jax.scipy.linalg.lu_solve(factors, x, trans=t) for x, t in ((right, 0), (left, 1)))
+            right, left = right / jnp.linalg.norm(right), left / jnp.linalg.norm(left)
 
         def going(carry):
             *_, move, taken = carry
@@ -87,7 +99,7 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
             move = (left @ matrix @ right) / (left @ by_root @ right)
             return root - move, right, left, jnp.abs(move) / (jnp.abs(root) + 1e-3), taken + 1
 
-        first = (root, right, jnp.conj(right), jnp.asarray(jnp.inf, linear.local.dtype), 0)
+        first = (root, right, left, jnp.asarray(jnp.inf, linear.local.dtype), 0)
         root, right, left, move, _ = lax.while_loop(going, again, first)
         # NaN is not found either.
         found = move <= tolerance
@@ -97,7 +109,7 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
         return jnp.where(found, root, FAR_LEFT)
 
     # One root at a time: XLA's batches of LAPACK calls, side by side, can wait for each other for ever.
-    roots = lax.map(lambda x: refine(*x), (values[order], vectors.T[order]))
+    roots = lax.map(refine, values[order])
     # Two candidates may lead to one root: it counts once.
     same = jnp.abs(roots[:, None] - roots) < 1e-3 * jnp.abs(roots)
     again = (same & (jnp.arange(count) < jnp.arange(count)[:, None])).any(1)
