@@ -173,8 +173,8 @@ class Objective:
     sampling_variance : float
         Multiply the correlation by what noise of this variance in every pair would leave of it: what a noise-free
         prediction is expected to score as a finite recording. Weak connectivity, however right, drowns in the noise of
-        its estimate. One over :meth:`fitting.signal.Observation.effective_samples` is that of so many seconds. It has no
-        part in a concordance, which asks for the target's own level: there it would reward connectivity that is too
+        its estimate. One over :meth:`fitting.signal.Observation.effective_samples` is that of so many seconds. It has
+        no part in a concordance, which asks for the target's own level: there it would reward connectivity that is too
         strong.
 
     Notes
