@@ -306,6 +306,8 @@ SMALL = (
 
 @pytest.mark.parametrize("overrides", list(choices()), ids=" ".join)
 def test_every_config_composes(overrides):
+    from scripting import build  # noqa: F401  registers the types of settings
+
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=overrides)
     assert set(config) >= {"data", "network", "observation", "parameters", "solver", "evaluation"}
