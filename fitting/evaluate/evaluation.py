@@ -270,6 +270,9 @@ def _uncertainty(fit: Fit, settings: EvaluationSettings, key, progress):
     """What is known of each global parameter: on noise seeds, or by the likelihood where there is no noise."""
     problem, point = fit.problem, fit.point
     if not problem.predictor.noisy:
+        if not np.isfinite(float(jax.jit(problem.value)(point, key)[0])):
+            nothing = Identifiability(False, "the prediction at the fitted point is not finite", None)
+            return {p.name: nothing for p in problem.parameters.shared}, {}
         if not settings.profile_points:
             return fisher_information(problem, point), {}
         points, steps = settings.profile_points, settings.profile_steps

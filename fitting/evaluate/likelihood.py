@@ -104,6 +104,8 @@ def _linear_fit(problem: Problem, point: Mapping[str, Any]) -> _LinearFit:
         return model, jax.lax.map(along, jnp.eye(len(x), dtype=x.dtype)).T
 
     model, jacobian = (np.asarray(x, float) for x in model_and_jacobian(flat))
+    if not (np.isfinite(model).all() and np.isfinite(jacobian).all()):
+        raise InputError("the prediction at this point is not finite, so that nothing can be said around it")
     y = np.asarray(problem.target.fc, float)[rows, columns]
     nuisance = np.stack([np.ones_like(model), model], axis=1)
     explained, *_ = np.linalg.lstsq(nuisance, y, rcond=None)

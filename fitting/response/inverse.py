@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 
 @jax.custom_jvp
@@ -43,3 +44,25 @@ def _(primals, tangents):
         jnp.matmul(found, tangents[0], precision=lax.Precision.HIGHEST), found, precision=lax.Precision.HIGHEST
     )
     return found, -product
+
+
+def eliminate(matrix: Float[Array, "row n n"]) -> Float[Array, "row n n"]:
+    """Inverses of many small matrices, side by side, by Gauss-Jordan elimination with pivots.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from fitting.response.inverse import eliminate
+    >>> eliminate(jnp.array([[[0.0, 2.0], [4.0, 0.0]]])).tolist()
+    [[[0.0, 0.25], [0.5, 0.0]]]
+    """
+    rows, size, _ = matrix.shape
+    every = jnp.arange(rows)
+    work = jnp.concatenate([matrix, jnp.broadcast_to(jnp.eye(size, dtype=matrix.dtype), matrix.shape)], -1)
+    for i in range(size):
+        pivot = i + jnp.abs(work[:, i:, i]).argmax(1)
+        row = work[every, pivot]
+        work = work.at[every, pivot].set(work[:, i])
+        row = row / row[:, i, None]
+        work = (work - work[:, :, i, None] * row[:, None]).at[:, i].set(row)
+    return work[:, :, size:]

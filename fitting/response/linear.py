@@ -23,16 +23,7 @@ from fitting.errors import InputError
 from fitting.network.network import Network
 from fitting.network.simulate import NetworkState, initial_state, simulate_noise
 from fitting.response.inverse import inverse
-
-#: Implicit Euler steps in ms that are tried towards the steady state; the last one is Newton's.
-PACES = (1.0, 10.0, 100.0, 1e9)
-
-#: Parts of each of these steps that are tried.
-FRACTIONS = (1.0, 0.5, 0.2, 0.05, 0.01)
-
-
-#: Implicit Euler steps taken in a row where no try helps.
-WALK = 24
+from fitting.response.rest import rest
 
 
 class Linear(NamedTuple):
@@ -92,11 +83,9 @@ def linearize(
 ) -> Linear:
     """Linearise a network around its steady state. Pure and differentiable.
 
-    From the initial state, the best of several implicit Euler and (damped) Newton steps is taken, and
-    where none brings the network closer to rest, implicit Euler steps regardless (pseudo-transient
-    continuation; Kelley and Keyes, SIAM Journal on Numerical Analysis 35, 1998). An unstable steady
-    state is found as well; where a network has several, it is one near the initial state.
-    Derivatives are those of the implicit function.
+    The steady state is that which the network comes to from its initial state where nothing oscillates (see
+    :func:`fitting.response.rest.rest`), so that an unstable one is found as well; where a network has several, it is one
+    near the initial state. Derivatives are those of the implicit function.
 
     Parameters
     ----------
@@ -170,45 +159,8 @@ def linearize(
         parts = Linear(x, local, by_current * by_delayed[:, None], empty, empty, weights, travel, coupled, dt, empty)
         return parts.operator(weights)
 
-    def settle(_, x):
-        def size_of(x):
-            return jnp.sqrt((change(x) ** 2).sum())
-
-        def going(carry):
-            x, size, _, count = carry
-            # NaN ends the loop too.
-            small = 4 * jnp.finfo(dtype).eps * jnp.sqrt((x**2).sum()) / dt
-            return (count < 200) & (size > small) & jnp.isfinite(size)
-
-        def advance(carry):
-            x, size, walk, count = carry
-            jacobian, rate = matrix(x), change(x)
-
-            def move(pace):
-                inverted = inverse(jnp.eye(len(jacobian)) / pace - jacobian)
-                return jnp.matmul(inverted, rate.ravel(), precision=lax.Precision.HIGHEST).reshape(x.shape)
-
-            def best():
-                moves = lax.map(move, jnp.asarray(PACES, dtype))
-                tries = x + (moves[:, None] * jnp.asarray(FRACTIONS, dtype)[:, None, None]).reshape(-1, *x.shape)
-                sizes = jax.vmap(size_of)(tries)
-                chosen = jnp.nanargmin(sizes)
-                closer = sizes[chosen] < size
-                return jnp.where(closer, tries[chosen], x), jnp.where(closer, 0, WALK)
-
-            # Where no try brings it closer to rest, a steady state has just vanished in a fold: walk on
-            # through time, with ever longer steps, towards the one that is left.
-            def onwards():
-                return x + move(10.0 * 1.3 ** (WALK - walk).astype(dtype)), walk - 1
-
-            x, walk = lax.cond(walk > 0, onwards, best)
-            # At rest to within rounding nothing is closer, and there is nowhere to walk to.
-            new_size = size_of(x)
-            rounding = 1e3 * jnp.finfo(dtype).eps * jnp.sqrt((x**2).sum()) / dt
-            done = (walk == WALK) & (new_size < rounding)
-            return x, new_size, walk, jnp.where(done, 1000, count + 1)
-
-        return lax.while_loop(going, advance, (x, size_of(x), 0, 0))[0]
+    def settle(_, guess):
+        return rest(change, lambda x: derivatives(x)[0], matrix, guess, coupled, dt)
 
     def tangent_solve(tangent, y):
         jacobian = jax.jacfwd(tangent)(jnp.zeros_like(y)).reshape(y.size, y.size)
