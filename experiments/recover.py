@@ -54,7 +54,8 @@ def fit_one(config: DictConfig, number: int, true: dict[str, float], progress: R
     key = jax.random.fold_in(jax.random.key(config.seed + 1_000_000), number)
     verified = replace(fit.problem, predictor=made.verifier)
     fresh = fresh_seeds(verified, fit.fitted, key, config.evaluation.fresh_seeds, progress=progress)
-    found = identifiability(fit.problem, fit.point, key, config.evaluation.identifiability_seeds, progress=progress)
+    seeds = config.evaluation.identifiability_seeds
+    found = identifiability(fit.problem, fit.point, key, seeds, progress=progress, around=fit.around)
     return {
         "true": true,
         "fitted": {name: float(fit.fitted[name]) for name in true},

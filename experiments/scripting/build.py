@@ -35,6 +35,7 @@ from fitting.optimize import (
     Descent,
     Fit,
     GradientCheck,
+    Newton,
     Parameter,
     Polish,
     Problem,
@@ -211,6 +212,7 @@ def stages_of(config: DictConfig, simulation: Simulation) -> list[Stage]:
         "gradients": lambda: GradientCheck(**plain(config.gradients)),
         "race": lambda: Race(optimizer, **plain(config.race)) if descent else None,
         "fit": lambda: descent,
+        "newton": lambda: Newton(**plain(config.newton)) if config.newton.rounds else None,
         "polish": lambda: polishing() if polish["steps"] else None,
     }
     stages = []

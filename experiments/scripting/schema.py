@@ -15,7 +15,7 @@ from omegaconf import MISSING
 from fitting.evaluate import EvaluationSettings
 from fitting.network import Network
 from fitting.objective import Objective
-from fitting.optimize import Descent, GradientCheck, Parameter, Race, Search
+from fitting.optimize import Descent, GradientCheck, Newton, Parameter, Race, Search
 from fitting.predict import LinearResponse, Simulation
 from fitting.signal import Observation
 
@@ -183,6 +183,7 @@ ResponseSchema: Any = settings_of(
 ObjectiveSchema: Any = settings_of("ObjectiveSchema", Objective, sampling_variance=None)
 SearchSchema: Any = settings_of("SearchSchema", Search, around=None, name=None)
 GradientsSchema: Any = settings_of("GradientsSchema", GradientCheck, name=None)
+NewtonSchema: Any = settings_of("NewtonSchema", Newton, name=None)
 RaceSchema: Any = settings_of("RaceSchema", Race, optimizer=None, name=None)
 FitSchema: Any = settings_of("FitSchema", Descent, optimizer=None, name=None)
 EvaluationSchema: Any = settings_of("EvaluationSchema", EvaluationSettings, duration=Quantity | None, bands=list)
@@ -198,6 +199,7 @@ SECTIONS: dict[str, tuple[Any, type]] = {
     "parameters.NAME": (ParameterSchema, Parameter),
     "search": (SearchSchema, Search),
     "gradients": (GradientsSchema, GradientCheck),
+    "newton": (NewtonSchema, Newton),
     "race": (RaceSchema, Race),
     "fit": (FitSchema, Descent),
     "evaluation": (EvaluationSchema, EvaluationSettings),
@@ -227,6 +229,7 @@ class Schema:
     response: ResponseSchema = field(default_factory=ResponseSchema)
     search: SearchSchema = field(default_factory=SearchSchema)
     gradients: GradientsSchema = field(default_factory=GradientsSchema)
+    newton: NewtonSchema = field(default_factory=NewtonSchema)
     race: RaceSchema = field(default_factory=RaceSchema)
     fit: FitSchema = field(default_factory=FitSchema)
     polish: PolishSchema = field(default_factory=PolishSchema)

@@ -69,7 +69,7 @@ class EvaluationSettings:
     profile_steps: int = 30
     loss_profile_points: int = 0
     null_seeds: int = 1
-    surrogates: int = 19
+    surrogates: int = 0
     refitted_surrogates: int = 0
     recoveries: int = 0
     leaks: int = 5
@@ -280,7 +280,8 @@ def _uncertainty(fit: Fit, settings: EvaluationSettings, key, progress):
         return {name: profile.identifiability for name, profile in profiles.items()}, profiles
     identified, profiles = {}, {}
     if settings.identifiability_seeds:
-        identified = identifiability(problem, point, key, settings.identifiability_seeds, progress=progress)
+        seeds = settings.identifiability_seeds
+        identified = identifiability(problem, point, key, seeds, progress=progress, around=fit.around)
     if settings.loss_profile_points:
         how = LossProfile(points=settings.loss_profile_points)
         for p in problem.parameters.shared:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from fitting.evaluate.uncertainty import (
     verdict,
     with_unit,
 )
-from fitting.optimize import Problem
+from fitting.optimize import Problem, Surroundings
 from fitting.progress import Progress, Reporter, silent
 
 
@@ -36,6 +36,7 @@ def identifiability(
     step: float = 0.25,
     averaged: int = 1,
     progress: Reporter = silent,
+    around: Surroundings | None = None,
 ) -> dict[str, Identifiability]:
     """Measure, for each global free parameter, how the loss changes around the fitted point.
 
@@ -55,6 +56,9 @@ def identifiability(
         Independent simulations that the fitted point averages over. Steps of an optimiser are not
         independent, so one, the cautious choice, is the default.
     progress : callable, optional
+    around : Surroundings, optional
+        What :class:`fitting.optimize.Newton` has measured, whose step averages over as many simulations as it has
+        seeds; measured here unless given.
 
     Returns
     -------
@@ -74,7 +78,10 @@ def identifiability(
     are as wide as Student's t has it.
     """
     scalars = problem.parameters.shared
-    around = measure_surroundings(problem, point, key, seeds, step, progress)
+    if around is not None:
+        averaged = around.slopes.shape[1]
+    else:
+        around = measure_surroundings(problem, point, key, seeds, step, progress)
     covariance = _sandwich(around.hessian, around.noise(problem, averaged))
     scatter = None if covariance is None else np.sqrt(np.diag(covariance)).tolist()
     curvatures = np.diagonal(around.curvatures).T
@@ -89,28 +96,6 @@ def identifiability(
         better = better_value(p, float(point[p.name]), step, around, i)
         judged[p.name] = replace(answer, correlations=correlations, better=better)
     return judged
-
-
-class Surroundings(NamedTuple):
-    """The loss around a point: every noise seed's slopes, curvatures and rises, by global free parameter."""
-
-    slopes: np.ndarray  # (parameter, seed)
-    curvatures: np.ndarray  # (parameter, parameter, seed)
-    rises: np.ndarray  # (parameter, seed): mean of the losses on both sides, less that in the middle
-
-    @property
-    def hessian(self):
-        """Mean curvature."""
-        return self.curvatures.mean(-1)
-
-    def noise(self, problem: Problem, averaged: int = 1):
-        """Covariance of the slopes, by the noise of ``averaged`` simulations and that of the recording."""
-        simulated = problem.predictor.seconds
-        # A target of unknown length is taken to be as noisy as one simulation.
-        share = 1 / averaged + (simulated / problem.target.seconds if np.isfinite(problem.target.seconds) else 1.0)
-        if self.slopes.shape[1] < 2:
-            return np.full((len(self.slopes), len(self.slopes)), np.nan)
-        return np.atleast_2d(np.cov(self.slopes)) * share
 
 
 def measure_surroundings(

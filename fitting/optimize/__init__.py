@@ -3,6 +3,7 @@
 from fitting.optimize.descent import Descent, Polish, adam
 from fitting.optimize.fit import Candidate, Fit, GradientHealth, RaceResult, SearchResult, Stage, stage_key
 from fitting.optimize.gradients import GradientCheck
+from fitting.optimize.newton import Newton, Surroundings
 from fitting.optimize.parameters import Parameter, Parameters
 from fitting.optimize.problem import Problem
 from fitting.optimize.race import Race
@@ -18,6 +19,7 @@ __all__ = [
     "Fit",
     "GradientCheck",
     "GradientHealth",
+    "Newton",
     "Parameter",
     "Parameters",
     "Polish",
@@ -28,6 +30,7 @@ __all__ = [
     "SearchResult",
     "StableStart",
     "Stage",
+    "Surroundings",
     "adam",
     "identity",
     "solve",

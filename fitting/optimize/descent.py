@@ -85,7 +85,7 @@ class Descent:
     """
 
     optimizer: Optimizer | None = None
-    steps: int = 30
+    steps: int = 10
     patience: int = 10
     tolerance: float = 1e-3
     average: int = 10
@@ -125,7 +125,7 @@ class Descent:
         analysis = compiled.memory_analysis()
         status, rows, point = self._descend(problem, compiled, (rows, point, memory), step_key, record, progress)
         chosen, best = self._choose(problem, rows, point, start, check_key)
-        status, found = _verdict(problem, status, best)
+        status, found = verdict(problem, status, best)
         bad = sum(not row["finite"] for row in rows)
         notes = [found] if found else []
         if chosen == "start":
@@ -253,7 +253,7 @@ class Polish(Descent):
         return super().cost(replace(problem, predictor=self.predictor or problem.predictor))
 
 
-def _verdict(problem: Problem, status: str, point) -> tuple[str, str]:
+def verdict(problem: Problem, status: str, point) -> tuple[str, str]:
     """The status of a descent that ended at a point, and a sentence where it is not what it seems."""
     if status in ("diverged", "interrupted"):
         return status, ""

@@ -65,7 +65,7 @@ class GradientHealth(NamedTuple):
         Change of the loss that the gradient foretells over the change that is measured, for a step
         against the gradient with the same noise. One if the loss is smooth.
     forward_error : float
-        Relative difference of forward and reverse mode, along the gradient.
+        Relative difference of forward and reverse mode, along the gradient; NaN where it was not asked for.
     signal_to_noise : dict
         By parameter: mean over standard deviation over noise seeds (for parameters per region, of the norm).
     """
@@ -112,15 +112,15 @@ class Fit:
     status : str
         ``"converged"``, ``"max_steps"``, ``"unstable"``, ``"at_bounds"``, ``"diverged"`` or ``"interrupted"``.
     chosen : str
-        Which candidate is the result: ``"start"``, ``"search"``, ``"best step"`` or ``"average"``.
+        Which candidate is the result: ``"start"``, ``"search"``, ``"best step"``, ``"average"`` or ``"newton"``.
     finished : bool
         Later stages have nothing to do.
     history : dict of arrays
         Loss, its terms, gradient norm and every free parameter at each step of the last descent.
     bad_steps : int
         Steps whose loss or gradient was not finite; they were skipped.
-    search, gradients, race
-        What these stages have to tell, where they took part.
+    search, gradients, race, around
+        What these stages have to tell, where they took part; the last one is :class:`fitting.optimize.Newton`.
     seconds, compile_seconds : float
     bytes : int
         What a compiled step holds at once, beside its inputs.
@@ -140,6 +140,7 @@ class Fit:
     search: SearchResult | None = None
     gradients: GradientHealth | None = None
     race: RaceResult | None = None
+    around: Any = None
     seconds: float = 0.0
     compile_seconds: float = 0.0
     bytes: int = 0

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from fitting.devices import device_count, local_devices, over_devices
+from fitting.devices import device_count, local_devices, over_devices, rounds_over_devices
 from fitting.errors import InputError
 from fitting.optimize.fit import Fit, GradientHealth, stage_key
+from fitting.optimize.newton import gradients_over_devices
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Store
 from fitting.predict import Cost
@@ -42,12 +43,15 @@ class GradientCheck:
         Length of the measured step in the unconstrained space.
     most_seeds : int
         Most noise seeds that a step is to average.
+    forward : bool
+        Compare with forward mode, too: another program to compile.
     name : str
     """
 
     seeds: int = 3
     step: float = 0.1
     most_seeds: int = 2
+    forward: bool = False
     name: str = "gradients"
 
     def __post_init__(self):
@@ -86,15 +90,14 @@ class GradientCheck:
         tried = []
         for name, predictor in problem.predictor.horizons().items():
             cut = replace(single, predictor=predictor)
-            slopes = over_devices(lambda k, x, cut=cut: jax.grad(lambda x: cut.value(restore(x), k)[0])(x), batch)
-            gradients = slopes(keys, flat).astype(float)
+            gradients = self._gradients(cut, point, np.asarray(flat), keys)
             mean = gradients.mean(0)
             norm[name] = float(np.linalg.norm(mean))
             if not np.isfinite(norm[name]) or norm[name] == 0:
                 tried.append(f"{name}: {'zero' if norm[name] == 0 else 'not finite'}")
                 continue
             downhill = -mean / norm[name]
-            if not tried:
+            if not tried and self.forward:
                 forward_error = _forward_error(single, restore, flat, keys[0], gradients[0], downhill)
             after, here, before = (losses(keys, flat + s * self.step * downhill).astype(float) for s in (1, 0, -1))
             measured = float((after - before).mean() / (2 * self.step))
@@ -120,11 +123,16 @@ class GradientCheck:
                 return GradientHealth(True, words, name, needed, norm, agreement, forward_error, signal)
         return GradientHealth(False, "; ".join(tried), "", 1, norm, float("nan"), forward_error, {})
 
+    def _gradients(self, problem: Problem, point, flat, keys):
+        every, points = gradients_over_devices(problem, point), np.tile(flat, (self.seeds, 1))
+        rounds = rounds_over_devices(self.seeds, problem.at_once(gradient=True))
+        return np.concatenate([every(points[some], keys[some])[1] for some in rounds]).astype(float)
+
     def cost(self, problem: Problem) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
         forward, backward = problem.predictor.cost(), problem.predictor.cost(gradient=True)
         turns = math.ceil(self.seeds / device_count())
-        seconds = turns * (backward.seconds + 3 * forward.seconds) + backward.seconds
+        seconds = turns * (backward.seconds + 3 * forward.seconds) + self.forward * backward.seconds
         return Cost(seconds, min(len(local_devices()), self.seeds) * backward.bytes)
 
 

@@ -84,8 +84,8 @@ def linearize(
     """Linearise a network around its steady state. Pure and differentiable.
 
     The steady state is that which the network comes to from its initial state where nothing oscillates (see
-    :func:`fitting.response.rest.rest`), so that an unstable one is found as well; where a network has several, it is one
-    near the initial state. Derivatives are those of the implicit function.
+    :func:`fitting.response.rest.rest`), so that an unstable one is found as well; where a network has several, it is
+    one near the initial state. Derivatives are those of the implicit function.
 
     Parameters
     ----------

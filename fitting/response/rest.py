@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from fitting.response.inverse import eliminate, inverse
 
-#: Implicit Euler steps in ms that regions take towards rest: of the coupled variable, and of the others, which follow it
-#: at once; and their number.
+#: Implicit Euler steps in ms that regions take towards rest: of the coupled variable, and of the others, which follow
+#: it at once; and their number.
 SLOW, FAST, STEPS = 4.0, 1000.0, 150
 
 #: Largest number of steps of Newton's method.
@@ -63,7 +63,6 @@ def rest(
     array (region, variable)
         Wherever the search ended, where there is nothing to be found.
     """
-
     paces = jnp.full(x.shape[1], FAST, x.dtype).at[coupled].set(SLOW)
 
     def relax(_, x):
