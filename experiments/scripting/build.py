@@ -326,7 +326,7 @@ def setup(
     with setting(f"lower {MEMORY.get(expected.largest, 'simulation.duration')} or raise simulation.dt"):
         expected.refuse()
     data = measured(config, draft.network, observation, simulation.dt, progress)
-    target, recordings, views, split = target_of(config, data, observation, objective)
+    target, recordings, views, split = target_of(config, data, observation, objective, predictor.stretch)
     problem = replace(draft, target=target)
     notes = left_out(data.recordings, observation)
     said = network.connectome.attrs
@@ -343,7 +343,7 @@ def setup(
 
 
 def target_of(
-    config: DictConfig, data: Measured, observation: Observation, objective: Objective
+    config: DictConfig, data: Measured, observation: Observation, objective: Objective, stretch: float
 ) -> tuple[Target, list[xr.DataArray], dict[str, View], str]:
     """What is fitted, the recordings that it is made of, what else it is scored on, and what it does not see."""
     share, by, seed = float(config.data.held_out), str(config.data.held_out_by), int(config.data.split_seed)
@@ -365,7 +365,7 @@ def target_of(
     seen, unseen = data.recordings, []
     if share and by not in ("pairs", "regions"):
         seen, unseen = divide(data.recordings, share, by, seed)
-    target = Target.of_recordings(seen, observation, objective.spectrum > 0)
+    target = Target.of_recordings(seen, observation, objective.spectrum > 0, stretch)
     if share and not unseen:
         target = target.split(1 - share, seed, by)
     views = {}

@@ -87,13 +87,13 @@ def identifiability(
     curvatures = np.diagonal(around.curvatures).T
     judged = {}
     for i, p in enumerate(scalars):
-        answer = _judge(p, float(point[p.name]), step, around.rises[i], curvatures[i], scatter and scatter[i])
+        answer = _judge(p, float(point[p.name]), around.step, around.rises[i], curvatures[i], scatter and scatter[i])
         correlations = {}
         if scatter is not None and np.isfinite(scatter[i]):
             for j, other in enumerate(scalars):
                 if j != i and np.isfinite(scatter[j]) and scatter[i] * scatter[j] > 0:
                     correlations[other.name] = float(covariance[i, j] / (scatter[i] * scatter[j]))
-        better = better_value(p, float(point[p.name]), step, around, i)
+        better = better_value(p, float(point[p.name]), around, i)
         judged[p.name] = replace(answer, correlations=correlations, better=better)
     return judged
 
@@ -134,7 +134,7 @@ def measure_surroundings(
     for (i, j), corner in zip(pairs, corners[: len(pairs)] + corners[len(pairs) :], strict=True):
         edges = above[i] + below[i] + above[j] + below[j]
         curvature[i, j] = curvature[j, i] = (corner - edges + 2 * middle[0]) / (2 * step**2)
-    return Surroundings((above - below) / (2 * step), curvature, (above + below) / 2 - middle)
+    return Surroundings((above - below) / (2 * step), curvature, (above + below) / 2 - middle, step)
 
 
 def _sandwich(hessian, covariance):
@@ -153,14 +153,14 @@ def _sandwich(hessian, covariance):
     return covariances
 
 
-def better_value(p, x: float, step: float, around: Surroundings, i: int) -> float | None:
+def better_value(p, x: float, around: Surroundings, i: int) -> float | None:
     """The value on either side whose loss is lower than at the point, by more than noise would make it anywhere."""
     count, seeds = around.rises.shape
     for side in (-1, 1):
-        change = around.rises[i] + side * step * around.slopes[i]
+        change = around.rises[i] + side * around.step * around.slopes[i]
         error = change.std(ddof=1) / np.sqrt(seeds) if seeds > 1 else np.nan
         if change.mean() < -quantile(seeds - 1, 2 * count) * error:
-            return bounded(p, x + side * step)[0]
+            return bounded(p, x + side * around.step)[0]
     return None
 
 

@@ -98,7 +98,8 @@ def refit_synthetic(
         recording = simulated_recording(
             problem.network, values, duration=length, dt=dt, key=one, fs=problem.observation.fs
         )
-        target = Target.of_recordings([recording], problem.observation, problem.target.spectrum is not None)
+        spectrum, stretch = problem.target.spectrum is not None, problem.predictor.stretch
+        target = Target.of_recordings([recording], problem.observation, spectrum, stretch)
         fitted = refit(replace(problem, target=replace(target, pairs=problem.target.pairs)))
         for name in again:
             again[name].append(np.asarray(fitted[name], float))

@@ -59,7 +59,11 @@ class Target:
 
     @classmethod
     def of_recordings(
-        cls, recordings: Sequence[xr.DataArray], observation: Observation, spectrum: bool = True
+        cls,
+        recordings: Sequence[xr.DataArray],
+        observation: Observation,
+        spectrum: bool = True,
+        stretch: float = float("inf"),
     ) -> Target:
         """Connectivity, and spectra if they are in model units, of one or several recordings.
 
@@ -74,6 +78,10 @@ class Target:
         observation : Observation
         spectrum : bool
             Whether spectra are to be part of it.
+        stretch : float
+            Spectra are the geometric means of those of stretches of so many seconds. The logarithm of an estimate
+            depends on how long it was estimated for, so it should be as long as what is compared with it
+            (:attr:`fitting.predict.Predictor.stretch`).
 
         Returns
         -------
@@ -103,7 +111,8 @@ class Target:
 
         density = None
         if spectrum and all(piece.attrs.get("units") == "model" for piece in pieces):
-            density = mean(lambda x, fs: observation.spectrum(observation.resample(x, fs)))
+            logs = mean(lambda x, fs: _log_spectrum(observation.resample(x, fs), observation, stretch))
+            density = jnp.exp(logs)
         return cls(mean(observation.fc), labels, density, float(seconds.sum()))
 
     def check_labels(self, labels: Sequence[str]):
@@ -161,6 +170,14 @@ class Target:
     def held_out(self) -> Bool[np.ndarray, "region region"] | None:
         """Pairs that a fit must not see; None if it sees all."""
         return None if self.pairs is None else ~self.pairs & ~np.eye(len(self.pairs), dtype=bool)
+
+
+def _log_spectrum(signals, observation: Observation, stretch: float):
+    """Mean logarithm of the power of a recording's stretches; what is left over at its end is not used."""
+    length = min(len(signals), round(min(stretch, len(signals)) * observation.fs))
+    parts = [signals[i : i + length] for i in range(0, len(signals) - length + 1, length)]
+    power = jnp.stack([observation.spectrum(part) for part in parts])
+    return jnp.log(jnp.maximum(power, jnp.finfo(power.dtype).tiny)).mean(0)
 
 
 def _refuse_constant(piece: xr.DataArray):

@@ -23,7 +23,7 @@ from fitting.predict import Cost
 from fitting.progress import Progress, Reporter, silent
 
 #: How far a step goes at most, in displacements of the measurement: further away nothing was measured.
-REACH = 2.0
+REACH = 4.0
 
 
 class Surroundings(NamedTuple):
@@ -32,6 +32,7 @@ class Surroundings(NamedTuple):
     slopes: np.ndarray  # (parameter, seed)
     curvatures: np.ndarray  # (parameter, parameter, seed)
     rises: np.ndarray  # (parameter, seed): mean of the losses on both sides, less that in the middle
+    step: float  # displacement in the unconstrained space
 
     @property
     def hessian(self):
@@ -62,14 +63,15 @@ class Newton:
     seeds : int
         Noise seeds, or as many more as the parameters need.
     step : float
-        Displacement of every parameter in the unconstrained space.
+        Displacement of every parameter in the unconstrained space. Where the loss is no paraboloid, long ones move its
+        minimum; short ones cost nothing, as both gradients of a seed have the same noise.
     rounds : int
         Most steps: a step that leaves what was measured is cut short, and another one follows.
     name : str
     """
 
     seeds: int = 8
-    step: float = 0.25
+    step: float = 0.1
     rounds: int = 2
     name: str = "newton"
 
@@ -100,6 +102,7 @@ class Newton:
             length = np.abs(step).max()
             step *= min(1.0, REACH * self.step / max(length, 1e-30))
             point |= {name: jnp.asarray(point[name] + d) for name, d in zip(names, step, strict=True)}
+            around = around._replace(slopes=around.slopes + (around.hessian @ step)[:, None])
             if length <= REACH * self.step:
                 status = "converged"
                 break
@@ -175,7 +178,7 @@ def _surroundings(slopes, differences, signs, step: float) -> Surroundings:
     whole = _curvature(differences, signs)
     without = [_curvature(np.delete(differences, s, 0), np.delete(signs, s, 0)) for s in range(seeds)]
     curvatures = np.stack([seeds * whole - (seeds - 1) * each for each in without], axis=-1)
-    return Surroundings(slopes.T, curvatures, 0.5 * step**2 * np.diagonal(curvatures).T)
+    return Surroundings(slopes.T, curvatures, 0.5 * step**2 * np.diagonal(curvatures).T, step)
 
 
 def _curvature(differences, signs):

@@ -127,7 +127,7 @@ class LinearResponse(Predictor):
         # A steady state that was not found has no response.
         scale = jnp.abs(activity.steady).max() / self.dt
         fc = jnp.where(activity.residual <= 1e4 * jnp.finfo(fc.dtype).eps * scale, fc, jnp.nan)
-        power = jnp.diagonal(spectra[len(grid) :], axis1=1, axis2=2).real if spectrum else None
+        power = jnp.diagonal(spectra[len(grid) :], axis1=1, axis2=2).real[None] if spectrum else None
         unstable = jax.nn.softplus(4 * (self.growth(activity, observation) + self.damping)).sum() / 4
         return Prediction(fc[None], power, self.penalty * unstable)
 

@@ -19,14 +19,15 @@ class Prediction(NamedTuple):
     ----------
     replicates : array (replicate, region, region)
         Connectivity, estimated once or several times with noise of its own: what replicates share is no noise.
-    spectrum : array (frequency, region) or None
-        Power spectral density at the observation's frequencies, in the model's units, where it was asked for.
+    spectra : array (replicate, frequency, region) or None
+        Power spectral density of each replicate at the observation's frequencies, in the model's units, where it was
+        asked for.
     penalty : array ()
         What is added to any loss, such as a price for coming close to instability.
     """
 
     replicates: Float[Array, "replicate region region"]
-    spectrum: Float[Array, "frequency region"] | None
+    spectra: Float[Array, "replicate frequency region"] | None
     penalty: Float[Array, ""]
 
     @property
@@ -51,6 +52,8 @@ class Predictor(Protocol):
         seeds; those that do not have a likelihood.
     seconds : float
         Length of the recording that a prediction is like; infinite for one without noise.
+    stretch : float
+        Length of the recording that a replicate of a prediction is like.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -63,6 +66,11 @@ class Predictor(Protocol):
     @property
     def seconds(self) -> float:
         """See above."""
+
+    @property
+    def stretch(self) -> float:
+        """See above."""
+        return self.seconds
 
     def activity(self, values: Mapping[str, Any], key) -> Any:
         """What the network does with these parameter values: a tree of arrays, pure and differentiable."""

@@ -104,6 +104,11 @@ class Simulation(Predictor):
         """Length of what is observed in s: without the transient."""
         return self.duration / 1000 - self.observation.transient
 
+    @property
+    def stretch(self) -> float:
+        """See :class:`Predictor`."""
+        return self.seconds / self.replicates
+
     def activity(self, values: Mapping[str, Any], key) -> Float[Array, "time region"]:
         """See :class:`Predictor`: the coupled variable at every step."""
         state = steady_state(self.network, values, dt=self.dt) if self.start == "steady" else None
@@ -127,8 +132,8 @@ class Simulation(Predictor):
         signals = self._settled(activity, observation)
         length = signals.shape[0] // self.replicates
         parts = [signals[i * length : (i + 1) * length] for i in range(self.replicates)]
-        density = observation.spectrum(signals) if spectrum else None
-        return Prediction(jnp.stack([observation.simulated_fc(part) for part in parts]), density, jnp.zeros(()))
+        spectra = jnp.stack([observation.spectrum(part) for part in parts]) if spectrum else None
+        return Prediction(jnp.stack([observation.simulated_fc(part) for part in parts]), spectra, jnp.zeros(()))
 
     def cost(self, gradient: bool = False) -> Cost:
         """See :class:`Predictor`."""

@@ -371,7 +371,7 @@ def test_lapack_is_never_called_for_a_batch(network):
     problem = problem_of(network, target_of(-network.lengths - network.lengths.T, spectrum=power), observation)
     point = problem.parameters.start()
     several = jax.tree.map(lambda x: jnp.stack([x, x + 0.1]), point)
-    assert problem.predict(problem.parameters.values(point), jax.random.key(0)).spectrum.shape == power.shape
+    assert problem.predict(problem.parameters.values(point), jax.random.key(0)).spectra[0].shape == power.shape
     loss = partial(problem.value, key=jax.random.key(0))
     for function, at in (
         (loss, point),
