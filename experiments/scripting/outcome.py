@@ -22,6 +22,13 @@ from fitting.report import Summary, draw, summarize, table, to_dataset, write_ht
 from scripting.build import Setup, evaluation_key, plain, setup
 from scripting.runs import RUN_FILE, Run
 
+#: Parts of an evaluation that are done where they are asked for, by setting.
+SPARED = {
+    "surrogates": "the fitted parameters on other connectomes",
+    "refitted_surrogates": "fits of other connectomes",
+    "recoveries": "fits of the fitted model's own recordings",
+}
+
 
 @contextmanager
 def bars(console: Console):
@@ -83,6 +90,9 @@ def conclude(run: Run, made: Setup, fit: Fit, evaluation: Evaluation, earlier: S
     if not first_process():
         return score
     notes, config, folder = list(made.notes), run.config, run.folder
+    spared = [f"{words} (evaluation.{name})" for name, words in SPARED.items() if not getattr(made.evaluation, name)]
+    if spared:
+        notes.append(f"Not done, as it takes longer than the fit: {', '.join(spared)}.")
     if made.dropped:
         notes.append(f"Regions of the data left out, because the connectome has none such: {', '.join(made.dropped)}.")
     seconds = time.perf_counter() - run.began

@@ -81,11 +81,14 @@ class EvaluationSettings:
                 zero = "zero or " if name == "fresh_seeds" else ""
                 raise InputError(f"{name} must not be {zero}negative; got {value:g}")
 
-    def cost(self, problem: Problem, predictor: Predictor) -> Cost:
-        """Seconds and bytes on one device: of a fit of this problem that is verified by a predictor."""
+    def cost(self, problem: Problem, predictor: Predictor, measured: bool = False) -> Cost:
+        """Seconds and bytes on one device: of a fit of this problem that is verified by a predictor.
+
+        ``measured`` tells whether the fit itself measures what intervals follow from.
+        """
         fresh, own = predictor.cost(), problem.predictor.cost()
         count = len(problem.parameters.shared)
-        runs = (1 + 2 * count + count * (count - 1)) * self.identifiability_seeds
+        runs = 0 if measured else (1 + 2 * count + count * (count - 1)) * self.identifiability_seeds
         if not problem.predictor.noisy:
             runs = 3 * count * self.profile_points * self.profile_steps
         runs += self.null_seeds * (3 + 2 * (self.surrogates + 1) * bool(self.surrogates))

@@ -112,7 +112,8 @@ def expect(
     >>> sorted(expect(problem, [Search(), Descent()], EvaluationSettings()).stages)
     ['descent', 'evaluation', 'search']
     """
-    verified = evaluation.cost(problem, predictor or problem.predictor)
+    measured = any(getattr(stage, "measures", False) for stage in stages)
+    verified = evaluation.cost(problem, predictor or problem.predictor, measured)
     costs = {} if recording is None else {"recording": recording}
     costs |= {stage.name: stage.cost(problem) for stage in stages}
     together = min(len(local_devices()), evaluation.fresh_seeds)

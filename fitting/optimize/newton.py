@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,8 @@ class Newton:
     step: float = 0.1
     rounds: int = 2
     name: str = "newton"
+
+    measures: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.seeds < 4 or self.rounds < 1 or not self.step > 0:
