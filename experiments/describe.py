@@ -10,13 +10,16 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
-from scripting.build import connectome_of, measured, network_of, observation_of
+from scripting.build import connectome_of, measured, network_of, observation_of, parameters_of
 from scripting.command import run, sentences
 
 from fitting.evaluate import structural_baselines
 from fitting.objective import Target
+from fitting.optimize import Parameters
+from fitting.predict import LinearResponse
 from fitting.report import describe_connectome, describe_data
 from fitting.report.figures import connectome_overview, data_overview, save
+from fitting.signal import Observation
 from fitting.units import magnitude
 
 
@@ -33,7 +36,11 @@ def main(config: DictConfig) -> float:
     save(connectome_overview(connectome, speed), folder / "figures" / "connectome")
     observation = observation_of(config)
     dt = magnitude(config.simulation.dt, "ms", "simulation.dt")
-    data = measured(config, network_of(config, connectome), observation, dt)
+    network = network_of(config, connectome)
+    start = Parameters(tuple(parameters_of(config)), network)
+    growing = LinearResponse(network.for_speeds(*start.speeds), Observation(), dt).unstable(start.values(start.start()))
+    console.print(f"The start: {f'{growing} modes grow' if growing else 'stable'}, by linear response.")
+    data = measured(config, network, observation, dt)
     matrix = data.matrix if data.recordings == [] else Target.of_recordings(data.recordings, observation, False).fc
     fc = np.asarray(matrix)
     baselines = structural_baselines(connectome, fc)
