@@ -26,6 +26,10 @@ from fitting.progress import Progress, Reporter, silent
 REACH = 4.0
 
 
+#: Standard errors that a slope must stand out by, to be followed where no curvature says how far.
+CERTAIN = 5.0
+
+
 class Surroundings(NamedTuple):
     """The loss around a point: every noise seed's slopes, curvatures and rises, by global free parameter."""
 
@@ -56,7 +60,8 @@ class Newton:
     Each noise seed gives two gradients, at points displaced to opposite sides: their mean is the slope at the point,
     their difference what the curvature makes of the displacement. The curvature is the symmetric matrix that fits the
     differences best, and the step is Newton's, along those of its eigenvectors along which the loss is curved beyond
-    noise. The measurement is kept: intervals follow from it (:func:`fitting.evaluate.identifiability`).
+    noise; along others it goes downhill, as far as was measured, where there is a slope beyond noise. The measurement
+    is kept: intervals follow from it (:func:`fitting.evaluate.identifiability`).
 
     Parameters
     ----------
@@ -66,13 +71,13 @@ class Newton:
         Displacement of every parameter in the unconstrained space. Where the loss is no paraboloid, long ones move its
         minimum; short ones cost nothing, as both gradients of a seed have the same noise.
     rounds : int
-        Most steps: a step that leaves what was measured is cut short, and another one follows.
+        Most steps: one that leaves what was measured is cut short, and another one follows, as after one downhill.
     name : str
     """
 
     seeds: int = 8
     step: float = 0.1
-    rounds: int = 2
+    rounds: int = 4
     name: str = "newton"
 
     measures: ClassVar[bool] = True
@@ -100,12 +105,12 @@ class Newton:
                     "Gradients around the fitted point are not finite: the fit ends where the descent did.",
                 )
                 return replace(fit, notes=notes)
-            step = _step(around)
-            length = np.abs(step).max()
-            step *= min(1.0, REACH * self.step / max(length, 1e-30))
+            step, downhill = _step(around)
+            length, reach = np.abs(step).max(), REACH * self.step
+            step = step * min(1.0, reach / max(length, 1e-30)) + reach * downhill
             point |= {name: jnp.asarray(point[name] + d) for name, d in zip(names, step, strict=True)}
             around = around._replace(slopes=around.slopes + (around.hessian @ step)[:, None])
-            if length <= REACH * self.step:
+            if length <= reach and not downhill.any():
                 status = "converged"
                 break
         status, sentence = verdict(fit.problem, status, point)
@@ -195,9 +200,17 @@ def _curvature(differences, signs):
 
 
 def _step(around: Surroundings):
-    """Newton's step along the eigenvectors that the loss is curved along beyond noise."""
+    """Newton's step along the eigenvectors that the loss is curved along beyond noise, and where else it goes downhill.
+
+    The second one is a sum of the other eigenvectors, those along which there is a slope beyond noise.
+    """
     values, vectors = np.linalg.eigh(around.hessian)
     along = np.einsum("ik,ijs,jk->ks", vectors, around.curvatures, vectors)
-    curved = values > 2 * along.std(1, ddof=1) / np.sqrt(along.shape[1])
+    slopes = vectors.T @ around.slopes
+    mean = slopes.mean(1)
+    error, doubt = (x.std(1, ddof=1) / np.sqrt(x.shape[1]) for x in (slopes, along))
+    rounding = 1e-6 * np.abs(mean).max()
+    curved = values > 2 * doubt + rounding
+    steep = ~curved & (np.abs(mean) > CERTAIN * error + rounding)
     pace = np.where(curved, 1 / np.where(curved, values, 1.0), 0.0)
-    return -(vectors * pace) @ vectors.T @ around.slopes.mean(1)
+    return -vectors @ (pace * mean), -vectors @ (np.sign(mean) * steep)

@@ -1,5 +1,7 @@
 """Newton's step at the end of a noisy fit, on losses whose minimum is known."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,6 +71,17 @@ def test_directions_that_noise_hides_are_left_alone(directed):
     fit = Newton().run(Fit.begin(paraboloid(directed, (0.3, 0.0), flat, noise=0.05)), jax.random.key(2))
     assert abs(point_of(fit)[0] - 0.3) < 0.05
     assert abs(point_of(fit)[1]) < 1e-6
+
+
+def test_a_slope_without_curvature_is_followed(directed):
+    flat = np.array([[4.0, 0.0], [0.0, 0.0]])
+    problem = paraboloid(directed, (0.0, 0.0), flat, noise=0.0)
+    tilted = replace(
+        problem, predictor=replace(problem.predictor, function=lambda values, key: -BOTH[1].unbounded(values["sigma"]))
+    )
+    fit = Newton(rounds=2).run(Fit.begin(tilted), jax.random.key(0))
+    np.testing.assert_allclose(point_of(fit), (0.0, 2 * REACH * 0.1), atol=1e-7)
+    assert fit.status == "max_steps"
 
 
 def test_far_from_the_minimum_the_step_is_cut_short(directed):
