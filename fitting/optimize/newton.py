@@ -63,6 +63,8 @@ class Newton:
     noise; along others it goes downhill, as far as was measured, where there is a slope beyond noise. The measurement
     is kept: intervals follow from it (:func:`fitting.evaluate.identifiability`).
 
+    Predictors without noise, which a descent takes to the minimum by itself, are left as they are.
+
     Parameters
     ----------
     seeds : int
@@ -91,7 +93,7 @@ class Newton:
     def run(self, fit: Fit, key, progress: Reporter = silent, store: Store | None = None) -> Fit:
         """See :class:`fitting.optimize.Stage`."""
         names = [p.name for p in fit.problem.parameters.shared]
-        if not names or fit.status == "diverged":
+        if not names or not fit.problem.predictor.noisy or fit.status == "diverged":
             return fit
         problem, point = replace(fit.problem, seeds=1), dict(fit.candidates[0].point)
         own = {"newton": replace(self, rounds=1), "problem": problem, "start": point}

@@ -11,14 +11,14 @@ from fitting.errors import InputError
 from fitting.optimize.descent import Descent
 from fitting.optimize.fit import Fit, Stage, stage_key
 from fitting.optimize.gradients import GradientCheck
+from fitting.optimize.newton import Newton
 from fitting.optimize.problem import Problem
-from fitting.optimize.race import Race
 from fitting.optimize.search import Search
 from fitting.optimize.storage import Store
 from fitting.progress import Reporter, silent
 
 #: Global, then local: the stages of a fit unless others are given.
-STAGES: tuple[Stage, ...] = (Search(), GradientCheck(), Race(), Descent())
+STAGES: tuple[Stage, ...] = (Search(), GradientCheck(), Descent(), Newton())
 
 
 def solve(
@@ -36,7 +36,7 @@ def solve(
     ----------
     problem : Problem
     stages : sequence of Stage
-        A search, a check of gradients, a race and a descent unless given.
+        A search, a check of gradients, a descent and Newton's step unless given.
     key : PRNG key
         Fixes all noise; two fits with the same key take the same steps.
     progress : callable, optional

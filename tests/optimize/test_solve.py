@@ -193,7 +193,7 @@ def test_candidates_of_a_batch_are_those_alone(small):
 @pytest.mark.slow
 def test_damped_gradients_are_healthy_and_chaotic_ones_are_not(small, monkeypatch):
     monkeypatch.setattr(fitting.predict.simulation, "HORIZONS", (250.0,))
-    check = GradientCheck(seeds=3)
+    check = GradientCheck(seeds=3, forward=True)
     healthy = check.measure(small, small.parameters.start(), jax.random.key(0))
     assert healthy.usable, healthy.reason
     assert healthy.horizon == "whole"
@@ -478,7 +478,7 @@ def test_a_predictor_of_ones_own_goes_through_all_stages(directed, tmp_path):
     problem = Problem(predictor, [Parameter("k", 0.5, 0.1, 8.0, scale="log")], target_of(truth), distance)
     stages = [
         Search(generations=4, population=6),
-        GradientCheck(),
+        GradientCheck(forward=True),
         Race(optax.adam(0.1)),
         Descent(optax.adam(0.05), steps=30, patience=15),
     ]
