@@ -175,7 +175,7 @@ CASES = {
             "population": 12,
             "spread": 1.0,
             "batch": 2,
-            "finalists": 2,
+            "finalists": 3,
             "seeds": 3,
             "keep_start": True,
             "around": "best",

@@ -61,7 +61,7 @@ def where(point):
 
 def test_search_finds_the_deeper_basin_and_the_other(directed):
     problem = landscape(directed, noise=0.02)
-    fit = run(Search(generations=15, population=10), problem, jax.random.key(0))
+    fit = run(Search(generations=15, population=10, finalists=3), problem, jax.random.key(0))
     found = fit.search
     assert fit.candidates == found.candidates
     assert fit.chosen == "search"
@@ -251,7 +251,7 @@ def test_gradients_that_noise_makes_at_an_optimum_are_said_to_be(directed):
 
 def test_rough_losses_are_handed_to_the_search(directed):
     problem = landscape(directed, kind="rough")
-    stages = [Search(generations=8), GradientCheck(), Race(), Descent(optax.adam(0.1), steps=5, patience=2)]
+    stages = [Search(generations=8, finalists=3), GradientCheck(), Race(), Descent(optax.adam(0.1), steps=5, patience=2)]
     fit = solve(problem, stages, key=jax.random.key(0))
     assert not fit.gradients.usable
     assert "does not foretell" in fit.gradients.reason
