@@ -251,7 +251,12 @@ def test_gradients_that_noise_makes_at_an_optimum_are_said_to_be(directed):
 
 def test_rough_losses_are_handed_to_the_search(directed):
     problem = landscape(directed, kind="rough")
-    stages = [Search(generations=8, finalists=3), GradientCheck(), Race(), Descent(optax.adam(0.1), steps=5, patience=2)]
+    stages = [
+        Search(generations=8, finalists=3),
+        GradientCheck(),
+        Race(),
+        Descent(optax.adam(0.1), steps=5, patience=2),
+    ]
     fit = solve(problem, stages, key=jax.random.key(0))
     assert not fit.gradients.usable
     assert "does not foretell" in fit.gradients.reason
