@@ -79,9 +79,9 @@ def identifiability(
     """
     scalars = problem.parameters.shared
     if around is not None:
-        averaged = around.slopes.shape[1]
+        averaged, measured = around.slopes.shape[1], True
     else:
-        around = measure_surroundings(problem, point, key, seeds, step, progress)
+        around, measured = measure_surroundings(problem, point, key, seeds, step, progress), False
     covariance = _sandwich(around.hessian, around.noise(problem, averaged))
     scatter = None if covariance is None else np.sqrt(np.diag(covariance)).tolist()
     curvatures = np.diagonal(around.curvatures).T
@@ -95,6 +95,11 @@ def identifiability(
                     correlations[other.name] = float(covariance[i, j] / (scatter[i] * scatter[j]))
         better = better_value(p, float(point[p.name]), around, i)
         judged[p.name] = replace(answer, correlations=correlations, better=better)
+    falling = [name for name, answer in judged.items() if answer.better is not None]
+    if measured and falling:
+        # Newton's step has not arrived: around no minimum an interval says nothing, and estimates hang together.
+        words = f"the fit is not at a minimum: the loss still falls along {', '.join(falling)}"
+        judged = {name: replace(each, identifiable=False, reason=words, interval=None) for name, each in judged.items()}
     return judged
 
 

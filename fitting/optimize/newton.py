@@ -25,7 +25,6 @@ from fitting.progress import Progress, Reporter, silent
 #: How far a step goes at most, in displacements of the measurement: further away nothing was measured.
 REACH = 4.0
 
-
 #: Standard errors that a slope must stand out by, to be followed where no curvature says how far.
 CERTAIN = 5.0
 

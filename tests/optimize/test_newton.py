@@ -82,6 +82,9 @@ def test_a_slope_without_curvature_is_followed(directed):
     fit = Newton(rounds=2).run(Fit.begin(tilted), jax.random.key(0))
     np.testing.assert_allclose(point_of(fit), (0.0, 2 * REACH * 0.1), atol=1e-7)
     assert fit.status == "max_steps"
+    judged = identifiability(tilted, fit.point, jax.random.key(1), around=fit.around)
+    assert all(answer.interval is None for answer in judged.values())
+    assert "not at a minimum" in judged["sigma"].reason
 
 
 def test_far_from_the_minimum_the_step_is_cut_short(directed):
