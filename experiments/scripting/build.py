@@ -34,6 +34,7 @@ from fitting.objective import Objective, Target
 from fitting.optimize import (
     Descent,
     Fit,
+    GaussNewton,
     GradientCheck,
     Newton,
     Parameter,
@@ -212,6 +213,7 @@ def stages_of(config: DictConfig, simulation: Simulation) -> list[Stage]:
         "gradients": lambda: GradientCheck(**plain(config.gradients)),
         "race": lambda: Race(optimizer, **plain(config.race)) if descent else None,
         "fit": lambda: descent,
+        "gauss_newton": lambda: GaussNewton(**plain(config.gauss_newton)) if config.gauss_newton.rounds else None,
         "newton": lambda: Newton(**plain(config.newton)) if config.newton.rounds else None,
         "polish": lambda: polishing() if polish["steps"] else None,
     }

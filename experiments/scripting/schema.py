@@ -15,7 +15,7 @@ from omegaconf import MISSING
 from fitting.evaluate import EvaluationSettings
 from fitting.network import Network
 from fitting.objective import Objective
-from fitting.optimize import Descent, GradientCheck, Newton, Parameter, Race, Search
+from fitting.optimize import Descent, GaussNewton, GradientCheck, Newton, Parameter, Race, Search
 from fitting.predict import LinearResponse, Simulation
 from fitting.signal import Observation
 
@@ -183,6 +183,7 @@ ResponseSchema: Any = settings_of(
 ObjectiveSchema: Any = settings_of("ObjectiveSchema", Objective, sampling_variance=None)
 SearchSchema: Any = settings_of("SearchSchema", Search, around=None, name=None)
 GradientsSchema: Any = settings_of("GradientsSchema", GradientCheck, name=None)
+GaussNewtonSchema: Any = settings_of("GaussNewtonSchema", GaussNewton, name=None)
 NewtonSchema: Any = settings_of("NewtonSchema", Newton, name=None)
 RaceSchema: Any = settings_of("RaceSchema", Race, optimizer=None, name=None)
 FitSchema: Any = settings_of("FitSchema", Descent, optimizer=None, name=None)
@@ -199,6 +200,7 @@ SECTIONS: dict[str, tuple[Any, type]] = {
     "parameters.NAME": (ParameterSchema, Parameter),
     "search": (SearchSchema, Search),
     "gradients": (GradientsSchema, GradientCheck),
+    "gauss_newton": (GaussNewtonSchema, GaussNewton),
     "newton": (NewtonSchema, Newton),
     "race": (RaceSchema, Race),
     "fit": (FitSchema, Descent),
@@ -229,6 +231,7 @@ class Schema:
     response: ResponseSchema = field(default_factory=ResponseSchema)
     search: SearchSchema = field(default_factory=SearchSchema)
     gradients: GradientsSchema = field(default_factory=GradientsSchema)
+    gauss_newton: GaussNewtonSchema = field(default_factory=GaussNewtonSchema)
     newton: NewtonSchema = field(default_factory=NewtonSchema)
     race: RaceSchema = field(default_factory=RaceSchema)
     fit: FitSchema = field(default_factory=FitSchema)

@@ -2,6 +2,7 @@
 
 from fitting.optimize.descent import Descent, Polish, adam
 from fitting.optimize.fit import Candidate, Fit, GradientHealth, RaceResult, SearchResult, Stage, stage_key
+from fitting.optimize.gauss_newton import Expansion, GaussNewton
 from fitting.optimize.gradients import GradientCheck
 from fitting.optimize.newton import Newton, Surroundings
 from fitting.optimize.parameters import Parameter, Parameters
@@ -16,7 +17,9 @@ __all__ = [
     "STAGES",
     "Candidate",
     "Descent",
+    "Expansion",
     "Fit",
+    "GaussNewton",
     "GradientCheck",
     "GradientHealth",
     "Newton",

@@ -14,15 +14,13 @@ from jax.flatten_util import ravel_pytree
 
 from fitting.devices import device_count, local_devices, over_devices, rounds_over_devices
 from fitting.errors import InputError
-from fitting.optimize.fit import Fit, GradientHealth, stage_key
+from fitting.optimize.fit import Fit, GradientHealth
 from fitting.optimize.newton import gradients_over_devices
 from fitting.optimize.problem import Problem
+from fitting.optimize.search import search_closer
 from fitting.optimize.storage import Store
 from fitting.predict import Cost
 from fitting.progress import Progress, Reporter, silent
-
-#: How much closer the search looks where gradients cannot.
-CLOSER = 4
 
 
 @dataclass(frozen=True)
@@ -72,11 +70,8 @@ class GradientCheck:
         if fit.search is None:
             note = f"Gradients are not to be trusted here ({health.reason}); search first."
             return replace(fit, notes=(*fit.notes, note))
-        stage = fit.search.stage
-        closer = replace(stage, spread=stage.spread / CLOSER, around="best", name="search closer")
-        fit = closer.run(fit, stage_key(key, closer.name), progress, store)
         note = f"Gradients lead no further from where the search has ended; it went on alone. {health.reason}."
-        return replace(fit, finished=True, notes=(*fit.notes, note))
+        return search_closer(fit, note, key, progress, store)
 
     def measure(self, problem: Problem, point: Mapping[str, Any], key) -> GradientHealth:
         """What gradients are worth at an unconstrained point."""

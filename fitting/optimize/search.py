@@ -15,7 +15,7 @@ import numpy as np
 
 from fitting.devices import device_count, local_devices, over_devices, side_by_side
 from fitting.errors import InputError
-from fitting.optimize.fit import Candidate, Fit, SearchResult
+from fitting.optimize.fit import Candidate, Fit, SearchResult, stage_key
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Store, identity
 from fitting.predict import Cost
@@ -23,6 +23,9 @@ from fitting.progress import Progress, Reporter, silent
 
 #: Largest unconstrained value that is tried: within a fiftieth of the bounds' distance from one of them.
 FARTHEST = 4.0
+
+#: How much closer a search looks where derivatives cannot lead on.
+CLOSER = 4
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,15 @@ class Search:
         rounds = _rounds(self.population, most, devices) * self.generations
         rounds += _rounds(3 * self.finalists, most, devices) * self.seeds
         return Cost(rounds * one.seconds, own * min(most, math.ceil(self.population / devices)) * one.bytes)
+
+
+def search_closer(fit: Fit, note: str, key, progress: Reporter = silent, store: Store | None = None) -> Fit:
+    """The fit's search once more, around what it has found: where derivatives lead no further, the fit ends with it."""
+    assert fit.search is not None
+    stage = fit.search.stage
+    closer = replace(stage, spread=stage.spread / CLOSER, around="best", name="search closer")
+    fit = closer.run(fit, stage_key(key, closer.name), progress, store)
+    return replace(fit, finished=True, notes=(*fit.notes, note))
 
 
 def _rounds(elements: int, batch: int, devices: int) -> int:

@@ -8,17 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from fitting.errors import InputError
-from fitting.optimize.descent import Descent
 from fitting.optimize.fit import Fit, Stage, stage_key
-from fitting.optimize.gradients import GradientCheck
+from fitting.optimize.gauss_newton import GaussNewton
 from fitting.optimize.newton import Newton
 from fitting.optimize.problem import Problem
 from fitting.optimize.search import Search
 from fitting.optimize.storage import Store
 from fitting.progress import Reporter, silent
 
-#: Global, then local: the stages of a fit unless others are given.
-STAGES: tuple[Stage, ...] = (Search(), GradientCheck(), Descent(), Newton())
+#: Global, local, and the end: the stages of a fit of parameters that all regions share, unless others are given.
+STAGES: tuple[Stage, ...] = (Search(), GaussNewton(), Newton())
 
 
 def solve(
@@ -36,7 +35,7 @@ def solve(
     ----------
     problem : Problem
     stages : sequence of Stage
-        A search, a check of gradients, a descent and Newton's step unless given.
+        A search, Gauss-Newton steps and Newton's step unless given; parameters of each region need a descent.
     key : PRNG key
         Fixes all noise; two fits with the same key take the same steps.
     progress : callable, optional
