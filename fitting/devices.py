@@ -103,13 +103,17 @@ def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., 
 
     def every(elements, *common):
         count = len(jax.tree.leaves(elements)[0])
-        # Rounds of one size: a rest of another size would be compiled by itself.
+        # Rounds of one size, whatever the count: another size would be compiled by itself.
         rounds = math.ceil(count / (device_count() * batch))
         size = math.ceil(count / (device_count() * rounds))
-        share = mesh.size * rounds * size
-        own = np.minimum(jax.process_index() * share + np.arange(share), count - 1)
-        placed = jax.device_put(jax.tree.map(lambda x: jnp.asarray(x)[own], elements), split)
-        found = jax.tree.map(np.asarray, compiled(size, placed, jax.device_put(common, whole)))
+        first, each = jax.process_index() * rounds * mesh.size * size, mesh.size * size
+        elements, common = jax.tree.map(jnp.asarray, elements), jax.device_put(common, whole)
+        results = []
+        for number in range(rounds):
+            own = np.minimum(first + number * each + np.arange(each), count - 1)
+            placed = jax.device_put(jax.tree.map(lambda x: x[own], elements), split)  # noqa: B023
+            results.append(compiled(size, placed, common))
+        found = jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts]), *results)
         if jax.process_count() > 1:
             found = multihost_utils.process_allgather(found, tiled=True)
         return jax.tree.map(lambda x: np.asarray(x)[:count], found)

@@ -132,7 +132,7 @@ class Descent:
             notes.append("No step was better than the start on new noise, so the start is the result.")
         if bad:
             notes.append(f"{bad} of {len(rows)} steps had a loss or gradient that was not finite and were skipped.")
-        notes.extend(_unreliable(rows))
+        notes.extend(unreliable([row["reliability"] for row in _finite(rows)]))
         return replace(
             fit,
             candidates=(Candidate(best),),
@@ -267,9 +267,9 @@ def verdict(problem: Problem, status: str, point) -> tuple[str, str]:
     return status, ""
 
 
-def _unreliable(rows) -> list[str]:
-    """What to say where predictions are noisier than the loss can correct for."""
-    reliability = float(np.median([row["reliability"] for row in _finite(rows)] or [1.0]))
+def unreliable(reliabilities) -> list[str]:
+    """What to say where predictions, by the share that their halves have in common, are too noisy for the loss."""
+    reliability = float(np.median(reliabilities)) if len(reliabilities) else 1.0
     if reliability >= LEAST_RELIABILITY:
         return []
     return [
