@@ -58,11 +58,16 @@ class Expansion(NamedTuple):
         """At the point."""
         return float(self.terms.loss)
 
-    def step(self, damping: float) -> np.ndarray:
-        """To where the paraboloid is least, shorter along directions that it is hardly curved along."""
+    def step(self, damping: float, reach: float) -> np.ndarray:
+        """To where the paraboloid is least, shorter along directions that it is hardly curved along; at most ``reach``.
+
+        Where nothing is curved, as for a loss that is linear in the prediction, the damping alone limits a step.
+        """
         values, vectors = np.linalg.eigh(self.hessian)
         size = np.abs(values)
-        return -vectors @ ((vectors.T @ self.gradient) / np.maximum(size + damping * size.max(), 1e-30))
+        scale = max(size.max(), np.abs(self.gradient).max() / reach, 1e-30)
+        step = -vectors @ ((vectors.T @ self.gradient) / (size + damping * scale))
+        return step * min(1.0, reach / max(np.abs(step).max(), 1e-30))
 
     def foretold(self, step: np.ndarray) -> float:
         """By how much a step lowers the loss."""
@@ -164,8 +169,7 @@ class GaussNewton:
         for number in range(self.rounds):
             if not (np.isfinite(here.gradient).all() and np.isfinite(here.hessian).all()):
                 return _Path(points, expansions, "diverged")
-            step = here.step(damping)
-            step *= min(1.0, self.reach / max(np.abs(step).max(), 1e-30))
+            step = here.step(damping, self.reach)
             step = np.clip(x + step, -FARTHEST, FARTHEST) - x
             if np.abs(step).max() < self.tolerance:
                 status = "converged"

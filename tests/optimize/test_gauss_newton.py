@@ -1,0 +1,189 @@
+"""Gauss-Newton steps, on predictions whose best parameters and derivatives are known."""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import Formula, network_of, problem_of_formula
+
+from fitting import InputError
+from fitting.objective import Target
+from fitting.optimize import Fit, GaussNewton, Parameter, Problem, Search, solve
+from fitting.optimize.gauss_newton import _broyden, _Model
+from fitting.predict import Prediction
+from fitting.signal import Observation
+
+BOTH = [Parameter("k", 0.4, 0.0, 2.0), Parameter("sigma", 1.5, 0.0, 2.0)]
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix(Formula):
+    """A predictor whose connectivity is a function of parameter values and a key."""
+
+    def observe(self, activity, observation, spectrum=False):
+        return Prediction(activity[None], None, jnp.zeros(()))
+
+
+def squares(prediction, target):
+    return ((prediction.fc - target.fc) ** 2).mean()
+
+
+def bent(values, key):
+    """Six by six numbers that follow two parameters, each its own way; noise belongs to the key."""
+    rate = jnp.arange(36.0).reshape(6, 6) / 12
+    return values["k"] * jnp.exp(-rate * values["sigma"]) + 0.3 * jax.random.normal(key, (6, 6))
+
+
+def noise_free(values, key):
+    return bent(values, key) - 0.3 * jax.random.normal(key, (6, 6))
+
+
+def problem_of(directed, function=bent, loss=squares, noisy=True):
+    """Two parameters, whose true values are 1.2 and 0.7."""
+    network = network_of(*directed)
+    fc = noise_free({"k": 1.2, "sigma": 0.7}, jax.random.key(0))
+    predictor = Matrix(network, Observation(orthogonalize=False), function, noisy)
+    return Problem(predictor, BOTH, Target(fc, network.labels, seconds=8.0), loss=loss)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_few_predictions_lead_to_the_minimum(directed, exact):
+    told = []
+    problem = problem_of(directed, noise_free, noisy=False)
+    stage = GaussNewton(exact=exact, tolerance=1e-4)
+    fit = solve(problem, [stage], key=jax.random.key(0), progress=told.append)
+    np.testing.assert_allclose([float(fit.fitted[n]) for n in ("k", "sigma")], (1.2, 0.7), rtol=1e-4)
+    assert fit.status == "converged"
+    assert fit.chosen == "gauss-newton"
+    assert told[-1].done <= 10
+    assert fit.history["loss"][-1] < 1e-7 < fit.history["loss"][0]
+    np.testing.assert_allclose(fit.history["parameter_k"][-1], 1.2, rtol=1e-4)
+
+
+def test_noise_moves_the_minimum_as_least_squares_has_it(directed):
+    """The seeds' mean loss is least where one prediction with their mean noise would have its least squares."""
+    from scipy.optimize import least_squares
+
+    problem, key = problem_of(directed), jax.random.key(3)
+    fit = GaussNewton(seeds=4, tolerance=1e-4).run(Fit.begin(problem), key)
+    keys = [jax.random.split(k, 1)[0] for k in jax.random.split(key, 4)]
+    noise = np.mean([0.3 * jax.random.normal(k, (6, 6)) for k in keys], axis=0)
+    rate = np.arange(36.0).reshape(6, 6) / 12
+    residual = lambda v: (v[0] * np.exp(-rate * v[1]) + noise - np.asarray(problem.target.fc)).ravel()  # noqa: E731
+    best = least_squares(residual, (1.0, 1.0), xtol=1e-12).x
+    np.testing.assert_allclose([float(fit.fitted[n]) for n in ("k", "sigma")], best, rtol=2e-3)
+
+
+def test_the_expansion_is_that_of_least_squares(directed):
+    """Gradient: reverse mode's to rounding. Curvature: twice the products of slopes, by hand."""
+    problem, names = problem_of(directed, noise_free, noisy=False), ["k", "sigma"]
+    point = problem.parameters.start()
+    x, keys = np.array([float(point[n]) for n in names]), jax.random.split(jax.random.key(0), 1)
+    model = _Model(problem, point, names, keys, exact=True)
+    prediction = model.predict(x)
+    slopes = model.slopes(x, prediction)
+    around = model.expand(x, prediction, slopes)
+    gradient = jax.grad(lambda point: problem.value(point, keys[0])[0])(point)
+    np.testing.assert_allclose(around.gradient, [float(gradient[n]) for n in names], rtol=1e-10)
+    step, j = 1e-6, []
+    for i in range(2):
+        ends = [model.predict(x + s * step * np.eye(2)[i]).replicates[0, 0] for s in (1, -1)]
+        j.append((ends[0] - ends[1]).ravel() / (2 * step))
+    np.testing.assert_allclose(around.hessian, 2 * np.array(j) @ np.array(j).T / 36, rtol=1e-6)
+    rough = _Model(problem, point, names, keys, exact=False).slopes(x, prediction)
+    np.testing.assert_allclose(rough.replicates, slopes.replicates, atol=0.1 * np.abs(slopes.replicates).max())
+
+
+def test_a_correction_foretells_the_step_and_leaves_what_is_across(rng):
+    step, across = np.array([0.3, 0.4]), np.array([0.4, -0.3])
+    slopes, before, after = rng.normal(size=(2, 2, 5, 4)), rng.normal(size=(2, 5, 4)), rng.normal(size=(2, 5, 4))
+    new = _broyden(slopes, step, before, after)
+    np.testing.assert_allclose(np.einsum("spij,p->sij", new, step), after - before, atol=1e-12)
+    along = [np.einsum("spij,p->sij", each, across) for each in (slopes, new)]
+    np.testing.assert_allclose(*along, atol=1e-12)
+
+
+def test_a_loss_that_is_linear_in_the_prediction_is_followed(directed):
+    """Nothing is curved then: damping alone limits steps."""
+
+    def loss(values, key):
+        return sum((BOTH[i].unbounded(values[n]) - 0.5) ** 2 for i, n in enumerate(("k", "sigma")))
+
+    fit = GaussNewton(rounds=40, tolerance=0.001).run(
+        Fit.begin(problem_of_formula(network_of(*directed), BOTH, loss)), jax.random.key(0)
+    )
+    np.testing.assert_allclose([float(fit.point[n]) for n in ("k", "sigma")], 0.5, atol=0.1)
+
+
+def test_priors_count(directed):
+    problem = problem_of(directed, noise_free, noisy=False)
+    held = [replace(BOTH[0], prior=0.5, prior_weight=100.0), BOTH[1]]
+    fit = GaussNewton().run(Fit.begin(replace(problem, parameters=held)), jax.random.key(0))
+    assert float(fit.fitted["k"]) == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_best_of_several_starts_is_the_result(directed):
+    problem = problem_of(directed, noise_free, noisy=False)
+    begun = Fit.begin(problem)
+    far = problem.parameters.point({"k": 1.9, "sigma": 1.95})
+    fit = GaussNewton().run(
+        replace(begun, candidates=(begun.candidates[0], begun.candidates[0]._replace(point=far))), jax.random.key(0)
+    )
+    assert float(fit.fitted["k"]) == pytest.approx(1.2, rel=0.02)
+    assert any("2 starts ended at losses from" in note for note in fit.notes)
+
+
+def test_what_was_killed_goes_on_to_the_same_bits(directed, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def die(progress):
+        if progress.done == 2:
+            raise Killed
+
+    problem, stages = problem_of(directed), [GaussNewton(tolerance=1e-4)]
+    whole = solve(problem, stages, key=jax.random.key(1))
+    with pytest.raises(Killed):
+        solve(problem, stages, key=jax.random.key(1), folder=tmp_path / "a", progress=die)
+    rest = solve(problem, stages, key=jax.random.key(1), folder=tmp_path / "a", resume=True)
+    for name, value in whole.point.items():
+        assert rest.point[name] == value
+    np.testing.assert_array_equal(rest.history["loss"], whole.history["loss"])
+
+
+def test_slopes_that_lead_nowhere_leave_the_search_to_go_on_alone(directed):
+    def backwards(prediction, target):
+        value = squares(prediction, target)
+        return 2 * jax.lax.stop_gradient(value) - value
+
+    problem = problem_of(directed, noise_free, loss=backwards, noisy=False)
+    stages = [Search(generations=2, population=4, finalists=1), GaussNewton(rounds=3)]
+    fit = solve(problem, stages, key=jax.random.key(0))
+    assert fit.finished
+    assert fit.chosen == "search"
+    assert any("the search went on alone" in note for note in fit.notes)
+
+
+def test_a_start_that_is_not_finite_is_told(directed):
+    fit = GaussNewton().run(
+        Fit.begin(problem_of(directed, lambda values, key: jnp.full((6, 6), jnp.nan), noisy=False)), jax.random.key(0)
+    )
+    assert fit.status == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"seeds": 0}, "seeds"), ({"rounds": 0}, "rounds"), ({"tolerance": 0.0}, "tolerance"), ({"reach": 0.01}, "reach")],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(InputError, match=message):
+        GaussNewton(**settings)
+
+
+def test_values_of_each_region_are_refused(directed):
+    parameters = [BOTH[0], replace(BOTH[1], per_region=True)]
+    problem = replace(problem_of(directed, noise_free, noisy=False), parameters=parameters)
+    with pytest.raises(InputError, match="sigma: one value for each region"):
+        GaussNewton().run(Fit.begin(problem), jax.random.key(0))
