@@ -36,11 +36,11 @@ from fitting.optimize import (
     Fit,
     GaussNewton,
     GradientCheck,
-    Newton,
     Parameter,
     Polish,
     Problem,
     Race,
+    Refine,
     Search,
     StableStart,
     Stage,
@@ -214,7 +214,7 @@ def stages_of(config: DictConfig, simulation: Simulation) -> list[Stage]:
         "race": lambda: Race(optimizer, **plain(config.race)) if descent else None,
         "fit": lambda: descent,
         "gauss_newton": lambda: GaussNewton(**plain(config.gauss_newton)) if config.gauss_newton.rounds else None,
-        "newton": lambda: Newton(**plain(config.newton)) if config.newton.rounds else None,
+        "refine": lambda: Refine(**plain(config.refine)) if config.refine.rounds else None,
         "polish": lambda: polishing() if polish["steps"] else None,
     }
     stages = []

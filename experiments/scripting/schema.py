@@ -15,7 +15,7 @@ from omegaconf import MISSING
 from fitting.evaluate import EvaluationSettings
 from fitting.network import Network
 from fitting.objective import Objective
-from fitting.optimize import Descent, GaussNewton, GradientCheck, Newton, Parameter, Race, Search
+from fitting.optimize import Descent, GaussNewton, GradientCheck, Parameter, Race, Refine, Search
 from fitting.predict import LinearResponse, Simulation
 from fitting.signal import Observation
 
@@ -184,7 +184,7 @@ ObjectiveSchema: Any = settings_of("ObjectiveSchema", Objective, sampling_varian
 SearchSchema: Any = settings_of("SearchSchema", Search, around=None, name=None)
 GradientsSchema: Any = settings_of("GradientsSchema", GradientCheck, name=None)
 GaussNewtonSchema: Any = settings_of("GaussNewtonSchema", GaussNewton, name=None)
-NewtonSchema: Any = settings_of("NewtonSchema", Newton, name=None)
+RefineSchema: Any = settings_of("RefineSchema", Refine, name=None)
 RaceSchema: Any = settings_of("RaceSchema", Race, optimizer=None, name=None)
 FitSchema: Any = settings_of("FitSchema", Descent, optimizer=None, name=None)
 EvaluationSchema: Any = settings_of("EvaluationSchema", EvaluationSettings, duration=Quantity | None, bands=list)
@@ -201,7 +201,7 @@ SECTIONS: dict[str, tuple[Any, type]] = {
     "search": (SearchSchema, Search),
     "gradients": (GradientsSchema, GradientCheck),
     "gauss_newton": (GaussNewtonSchema, GaussNewton),
-    "newton": (NewtonSchema, Newton),
+    "refine": (RefineSchema, Refine),
     "race": (RaceSchema, Race),
     "fit": (FitSchema, Descent),
     "evaluation": (EvaluationSchema, EvaluationSettings),
@@ -232,7 +232,7 @@ class Schema:
     search: SearchSchema = field(default_factory=SearchSchema)
     gradients: GradientsSchema = field(default_factory=GradientsSchema)
     gauss_newton: GaussNewtonSchema = field(default_factory=GaussNewtonSchema)
-    newton: NewtonSchema = field(default_factory=NewtonSchema)
+    refine: RefineSchema = field(default_factory=RefineSchema)
     race: RaceSchema = field(default_factory=RaceSchema)
     fit: FitSchema = field(default_factory=FitSchema)
     polish: PolishSchema = field(default_factory=PolishSchema)

@@ -57,7 +57,7 @@ def identifiability(
         independent, so one, the cautious choice, is the default.
     progress : callable, optional
     around : Surroundings, optional
-        What :class:`fitting.optimize.Newton` has measured, whose step averages over as many simulations as it has
+        What :class:`fitting.optimize.Refine` has measured, whose step averages over as many simulations as it has
         seeds; measured here unless given.
 
     Returns
@@ -97,7 +97,7 @@ def identifiability(
         judged[p.name] = replace(answer, correlations=correlations, better=better)
     falling = [name for name, answer in judged.items() if answer.better is not None]
     if measured and falling:
-        # Newton's step has not arrived: around no minimum an interval says nothing, and estimates hang together.
+        # The steps have not arrived: around no minimum an interval says nothing, and estimates hang together.
         words = f"the fit is not at a minimum: the loss still falls along {', '.join(falling)}"
         judged = {name: replace(each, identifiable=False, reason=words, interval=None) for name, each in judged.items()}
     return judged

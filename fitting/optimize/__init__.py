@@ -1,10 +1,10 @@
 """Parameters with units and bounds, problems, and the stages that fit them."""
 
 from fitting.optimize.descent import Descent, Polish, adam
+from fitting.optimize.expansion import Expansion, Linearized, Surroundings
 from fitting.optimize.fit import Candidate, Fit, GradientHealth, RaceResult, SearchResult, Stage, stage_key
-from fitting.optimize.gauss_newton import Expansion, GaussNewton
+from fitting.optimize.gauss_newton import GaussNewton, Refine
 from fitting.optimize.gradients import GradientCheck
-from fitting.optimize.newton import Newton, Surroundings
 from fitting.optimize.parameters import Parameter, Parameters
 from fitting.optimize.problem import Problem
 from fitting.optimize.race import Race
@@ -22,13 +22,14 @@ __all__ = [
     "GaussNewton",
     "GradientCheck",
     "GradientHealth",
-    "Newton",
+    "Linearized",
     "Parameter",
     "Parameters",
     "Polish",
     "Problem",
     "Race",
     "RaceResult",
+    "Refine",
     "Search",
     "SearchResult",
     "StableStart",

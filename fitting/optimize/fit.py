@@ -112,15 +112,15 @@ class Fit:
     status : str
         ``"converged"``, ``"max_steps"``, ``"unstable"``, ``"at_bounds"``, ``"diverged"`` or ``"interrupted"``.
     chosen : str
-        Which candidate is the result: ``"start"``, ``"search"``, ``"best step"``, ``"average"`` or ``"newton"``.
+        Which candidate is the result: ``"start"``, ``"search"``, ``"best step"``, ``"average"`` or ``"gauss-newton"``.
     finished : bool
         Later stages have nothing to do.
     history : dict of arrays
-        Loss, its terms, gradient norm and every free parameter at each step of the last descent.
+        Loss, its terms and every free parameter at each step of the local stages.
     bad_steps : int
         Steps whose loss or gradient was not finite; they were skipped.
     search, gradients, race, around
-        What these stages have to tell, where they took part; the last one is :class:`fitting.optimize.Newton`.
+        What these stages have to tell, where they took part; the last one is :class:`fitting.optimize.Refine`.
     seconds, compile_seconds : float
     bytes : int
         What a compiled step holds at once, beside its inputs.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.devices import device_count, local_devices, over_devices
+from fitting.devices import device_count, local_devices
 from fitting.errors import InputError
 from fitting.objective import Terms
 from fitting.optimize.descent import unreliable, verdict
+from fitting.optimize.expansion import Expansion, Linearized, corrected
 from fitting.optimize.fit import Candidate, Fit
 from fitting.optimize.problem import Problem
 from fitting.optimize.search import FARTHEST, search_closer
@@ -31,47 +31,15 @@ GOOD = 0.3
 #: Steps that a fit takes, where it is asked for how long.
 TYPICAL = 6
 
-#: Displacement of each parameter in the unconstrained space, for differences of predictions.
-DIFFERENCE = 0.1
-
 #: Seconds that an exact derivative by one parameter needs, in predictions.
 TANGENT = 1.8
 
 
-class Expansion(NamedTuple):
-    """The loss around a point if the prediction were linear in the parameters: means over noise seeds.
+#: Scans reach so far on both sides in the unconstrained space, and leave out what is closer than this to the point.
+SCANNED, CLOSE = 3.0, 0.3
 
-    Attributes
-    ----------
-    terms : Terms
-        At the point, with whatever penalties add to the loss.
-    gradient : array (parameter,)
-    hessian : array (parameter, parameter)
-    """
-
-    terms: Terms
-    gradient: np.ndarray
-    hessian: np.ndarray
-
-    @property
-    def loss(self) -> float:
-        """At the point."""
-        return float(self.terms.loss)
-
-    def step(self, damping: float, reach: float) -> np.ndarray:
-        """To where the paraboloid is least, shorter along directions that it is hardly curved along; at most ``reach``.
-
-        Where nothing is curved, as for a loss that is linear in the prediction, the damping alone limits a step.
-        """
-        values, vectors = np.linalg.eigh(self.hessian)
-        size = np.abs(values)
-        scale = max(size.max(), np.abs(self.gradient).max() / reach, 1e-30)
-        step = -vectors @ ((vectors.T @ self.gradient) / (size + damping * scale))
-        return step * min(1.0, reach / max(np.abs(step).max(), 1e-30))
-
-    def foretold(self, step: np.ndarray) -> float:
-        """By how much a step lowers the loss."""
-        return float(-self.gradient @ step - 0.5 * step @ self.hessian @ step)
+#: Most noise seeds that tell nothing of their own scatter.
+FEW = 3
 
 
 class _Path(NamedTuple):
@@ -90,7 +58,10 @@ class GaussNewton:
     paraboloid, whatever the loss is. The step goes to its minimum, and is taken if the loss falls; if not, a shorter
     one is tried. Each prediction corrects the derivatives along the step that led to it (Broyden), so that they are
     measured anew only where a step fails. All predictions share their noise, which makes the loss a smooth function.
-    A few parameters need some ten predictions; the last digits are left to :class:`fitting.optimize.Newton`.
+    A few parameters need some ten predictions.
+
+    With more than three noise seeds the slopes and curvatures of every seed are kept: intervals follow from them
+    (:func:`fitting.evaluate.identifiability`).
 
     Where no step lowers the loss, as in chaos, and there has been a search, another one looks closer around what was
     found, and the fit ends with it.
@@ -98,13 +69,16 @@ class GaussNewton:
     Parameters
     ----------
     seeds : int
-        Noise seeds; predictors without noise need one.
+        Noise seeds; predictors without noise need one. Of four or more, as many as the parameters need at least.
     rounds : int
         Most steps that are tried from each candidate.
     reach : float
         Longest step of a parameter in the unconstrained space.
     tolerance : float
         Steps shorter than this are the last.
+    scan : int
+        Values of each parameter, from bound to bound, at which to look for a lower loss when steps have ended: losses
+        have several minima where delays put regions in and out of phase. None are looked at if 0.
     exact : bool
         Measure derivatives in forward mode, not by differences of predictions: another program to compile, and twice
         the time.
@@ -121,12 +95,15 @@ class GaussNewton:
     rounds: int = 20
     reach: float = 1.0
     tolerance: float = 0.05
+    scan: int = 8
     exact: bool = False
     name: str = "gauss-newton"
 
     def __post_init__(self):
         if self.seeds < 1 or self.rounds < 1:
             raise InputError(f"seeds ({self.seeds}) and rounds ({self.rounds}) must be at least 1")
+        if self.scan < 0:
+            raise InputError(f"scan must not be negative; got {self.scan}")
         if not 0 < self.tolerance < self.reach:
             raise InputError(f"tolerance ({self.tolerance:g}) must lie between 0 and reach ({self.reach:g})")
 
@@ -143,45 +120,73 @@ class GaussNewton:
         if by_region:
             raise InputError(f"{', '.join(by_region)}: one value for each region is too many for Gauss-Newton steps")
         names = [p.name for p in problem.parameters.shared]
-        keys = jax.random.split(key, self.seeds if problem.predictor.noisy else 1)
+        keys = jax.random.split(key, self._seeds(problem))
         settings = {"gauss-newton": replace(self, rounds=1), "candidates": [c.point for c in fit.candidates]}
         settings |= {"problem": problem, "key": jax.random.key_data(key).tolist()}
-        record = (store or Store()).record(self.name, identity(settings))
-        model, paths = _Model(problem, fit.point, names, keys, self.exact), []
-        for number, candidate in enumerate(fit.candidates):
+        calls = _Calls((store or Store()).record(self.name, identity(settings)))
+        model = Linearized(problem, fit.point, names, keys, self.exact)
+
+        def tell(done: int, here: Expansion):
+            text = f"loss {here.loss:.4f} r {here.terms.fc_correlation.mean():.3f}"
+            progress(Progress(self.name, done, self.rounds, text))
+
+        paths = []
+        for candidate in fit.candidates:
             start = np.array([float(candidate.point[name]) for name in names])
-
-            def tell(done: int, here: Expansion, number=number):
-                text = f"loss {here.loss:.4f} r {float(here.terms.fc_correlation):.3f}"
-                progress(Progress(self.name, number * self.rounds + done, len(fit.candidates) * self.rounds, text))
-
-            paths.append(self._follow(start, model, _Calls(record, f"path_{number}"), tell))
+            paths.append(self._everywhere(start, model, calls, tell))
         losses = np.array([path.expansions[-1].loss for path in paths])
         best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
         return self._ended(fit, paths[best], names, best, losses, key, progress, store)
 
-    def _follow(self, x: np.ndarray, model: _Model, calls: _Calls, tell) -> _Path:
+    def _seeds(self, problem: Problem) -> int:
+        if not problem.predictor.noisy:
+            return 1
+        # The covariance of slopes of more parameters needs more seeds.
+        return max(self.seeds, len(problem.parameters.shared) + 3) if self.measures else self.seeds
+
+    @property
+    def measures(self) -> bool:
+        """Whether there are enough noise seeds for intervals."""
+        return self.seeds > FEW
+
+    def _everywhere(self, start: np.ndarray, model: Linearized, calls: _Calls, tell) -> _Path:
+        """Follow steps, and go on from where the loss turns out to be lower far away along one parameter."""
+        path = self._follow(start, model, calls, tell)
+        while self.scan and path.status != "diverged":
+            x = path.points[-1]
+            moved = [(i, v) for i in range(len(x)) for v in np.linspace(-SCANNED, SCANNED, self.scan)]
+            points = np.array([x, *(np.where(np.arange(len(x)) == i, v, x) for i, v in moved if abs(v - x[i]) > CLOSE)])
+            lowest = int(np.nanargmin(calls(model.losses, points)))
+            if lowest == 0:
+                break
+            other = self._follow(points[lowest], model, calls, tell)
+            if not other.expansions[-1].loss < path.expansions[-1].loss:
+                break
+            path = _Path(path.points + other.points, path.expansions + other.expansions, other.status)
+        return path
+
+    def _follow(self, x: np.ndarray, model: Linearized, calls: _Calls, tell) -> _Path:
         prediction = calls(model.predict, x)
         slopes = calls(model.slopes, x, prediction)
         here, damping, measured = model.expand(x, prediction, slopes), DAMPING, True
         points, expansions, status = [x], [here], "max_steps"
         tell(0, here)
         for number in range(self.rounds):
-            if not (np.isfinite(here.gradient).all() and np.isfinite(here.hessian).all()):
+            if not here.finite:
                 return _Path(points, expansions, "diverged")
-            step = here.step(damping, self.reach)
-            step = np.clip(x + step, -FARTHEST, FARTHEST) - x
-            if np.abs(step).max() < self.tolerance:
+            step = np.clip(x + here.step(damping, self.reach), -FARTHEST, FARTHEST) - x
+            last = np.abs(step).max() < self.tolerance
+            if last and measured:
                 status = "converged"
                 break
-            after = calls(model.predict, x + step)
-            corrected = _broyden(slopes, step, prediction, after)
-            there = model.expand(x + step, after, corrected)
+            after = prediction if last else calls(model.predict, x + step)
+            there = here if last else model.expand(x + step, after, corrected(slopes, step, prediction, after))
             falls = here.loss - there.loss
             if falls > GOOD * here.foretold(step):
                 damping *= BETTER
             if falls > 0:
-                x, prediction, slopes, here, measured = x + step, after, corrected, there, False
+                slopes = corrected(slopes, step, prediction, after)
+                x, prediction, here, measured = x + step, after, there, False
                 points.append(x)
                 expansions.append(here)
             elif measured:
@@ -189,6 +194,7 @@ class GaussNewton:
             else:
                 slopes = calls(model.slopes, x, prediction)
                 here, measured = model.expand(x, prediction, slopes), True
+                expansions[-1] = here
             tell(number + 1, here)
         return _Path(points, expansions, status)
 
@@ -197,127 +203,76 @@ class GaussNewton:
         if len(losses) > 1:
             lowest, highest = np.nanmin(losses), np.nanmax(losses)
             notes.append(f"{len(losses)} starts ended at losses from {lowest:.3f} to {highest:.3f}.")
-        if len(path.points) == 1 and path.status != "converged" and fit.search is not None:
+        if len(path.points) == 1 and path.status != "converged" and fit.search is not None and not fit.history:
             reason = "No step that derivatives foretell to lower the loss does so; the search went on alone."
             return search_closer(fit, reason, key, progress, store)
         every = [fit.candidates[best].point | dict(zip(names, map(jnp.asarray, x), strict=True)) for x in path.points]
         values = [fit.problem.parameters.values(point) for point in every]
         terms = [expansion.terms for expansion in path.expansions]
-        history = {name: np.array([float(getattr(t, name)) for t in terms]) for name in Terms._fields}
+        history = {name: np.array([getattr(each, name).mean() for each in terms]) for name in Terms._fields}
         history["finite"] = np.isfinite(history["loss"])
         history |= {f"parameter_{name}": np.array([float(v[name]) for v in values]) for name in names}
+        if "loss" in fit.history:
+            # Steps of an earlier stage of the same kind come first.
+            history = {name: np.concatenate([fit.history[name], history[name]]) for name in history}
         status, sentence = verdict(fit.problem, path.status, every[-1])
-        notes += [sentence] if sentence else []
+        notes += [sentence] if sentence and sentence not in fit.notes else []
         notes += unreliable(history["reliability"][history["finite"]])
+        around = path.expansions[-1].surroundings() if self.measures and fit.problem.predictor.noisy else fit.around
         return replace(
             fit,
             candidates=(Candidate(every[-1]),),
             status=status,
             chosen="gauss-newton",
             history=history,
-            notes=(*fit.notes, *notes),
+            around=around,
+            notes=(*fit.notes, *(note for note in notes if note not in fit.notes)),
         )
 
     def cost(self, problem: Problem) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
-        one, count = problem.predictor.cost(), len(problem.parameters.shared)
-        seeds, devices = self.seeds if problem.predictor.noisy else 1, device_count()
-        measured = (
-            math.ceil(seeds / devices) * (1 + TANGENT * count) if self.exact else math.ceil(seeds * count / devices)
-        )
-        predictions = 2 * measured + math.ceil(seeds / devices) * (1 + TYPICAL)
+        one, count, devices = problem.predictor.cost(), len(problem.parameters.shared), device_count()
+        turns = math.ceil(self._seeds(problem) / devices)
+        slopes = turns * (1 + TANGENT * count) if self.exact else math.ceil(self._seeds(problem) * count / devices)
+        predictions = slopes + turns * TYPICAL + math.ceil(count * self.scan / devices)
         return Cost(predictions * one.seconds, len(local_devices()) * (1 + self.exact * count) * one.bytes)
 
 
-class _Model:
-    """What a fit asks of a problem: predictions at unconstrained points, their slopes, and the loss around them.
+@dataclass(frozen=True)
+class Refine(GaussNewton):
+    """The end of a noisy fit: Gauss-Newton steps by exact derivatives, averaged over many noise seeds, and measured.
 
-    Predictions are trees of arrays (seed, ...), slopes of arrays (seed, parameter, ...).
+    Predictors without noise are left as they are.
     """
 
-    def __init__(self, problem: Problem, point: Mapping[str, Any], names, keys, exact: bool):
-        ahead = replace(problem, predictor=problem.predictor.forward_mode()) if exact else problem
-        self.keys, self.exact, count = keys, exact, len(names)
+    seeds: int = 8
+    rounds: int = 6
+    tolerance: float = 0.02
+    scan: int = 0
+    exact: bool = True
+    name: str = "refine"
 
-        def at(x):
-            return dict(point) | dict(zip(names, x, strict=True))
-
-        def predict(element):
-            x, key = element
-            return ahead.predict(ahead.parameters.values(at(x)), ahead.keys(key)[0])
-
-        def tangents(element):
-            x, key = element
-            along = jax.vmap(lambda d: jax.jvp(lambda x: predict((x, key)), (x,), (d,))[1])
-            return along(jnp.eye(count, dtype=x.dtype))
-
-        def expand(x, prediction, slopes):
-            def loss(step):
-                near = jax.tree.map(lambda value, slope: value + jnp.tensordot(step, slope, 1), prediction, slopes)
-                terms = problem.terms(near)
-                total = terms.loss + near.penalty + problem.parameters.penalty(at(x + step))
-                return total, terms._replace(loss=total)
-
-            none = jnp.zeros_like(x)
-            gradient, terms = jax.grad(loss, has_aux=True)(none)
-            return terms, gradient, jax.hessian(lambda step: loss(step)[0])(none)
-
-        self._predict = over_devices(predict, problem.at_once())
-        self._tangents = over_devices(tangents, problem.at_once())
-        self._expand = jax.jit(jax.vmap(expand, in_axes=(None, 0, 0)))
-
-    def _at(self, points):
-        """Points (point,) x seeds, as elements."""
-        points = np.repeat(np.asarray(points, jnp.result_type(float)), len(self.keys), axis=0)
-        return jnp.asarray(points), jnp.tile(self.keys, len(points) // len(self.keys))
-
-    def predict(self, x):
-        """Predictions of every seed."""
-        return self._predict(self._at([x]))
-
-    def slopes(self, x, prediction):
-        """Derivatives of the prediction of every seed by every parameter."""
-        if self.exact:
-            return self._tangents(self._at([x]))
-        moves = np.where(x > 0, -DIFFERENCE, DIFFERENCE)
-        moved = self._predict(self._at(x + np.diag(moves)))
-
-        def slope(there, here):
-            there = np.moveaxis(there.reshape(len(x), len(self.keys), *here.shape[1:]), 0, 1)
-            return (there - here[:, None]) / moves.reshape(-1, *[1] * (here.ndim - 1))
-
-        return jax.tree.map(slope, moved, prediction)
-
-    def expand(self, x, prediction, slopes) -> Expansion:
-        """The loss around a point, by its predictions and their slopes."""
-        expansions = self._expand(jnp.asarray(x, jnp.result_type(float)), prediction, slopes)
-        return Expansion(*jax.tree.map(lambda each: np.asarray(each, float).mean(0), expansions))
+    def run(self, fit: Fit, key, progress: Reporter = silent, store: Store | None = None) -> Fit:
+        """See :class:`fitting.optimize.Stage`."""
+        return super().run(fit, key, progress, store) if fit.problem.predictor.noisy else fit
 
 
 class _Calls:
     """Calls functions one after the other, and takes from a record what was called before."""
 
-    def __init__(self, record: Record, label: str):
-        self.record, self.label, self.count = record, label, 0
+    def __init__(self, record: Record):
+        self.record, self.count = record, 0
 
     def __call__(self, function, *arguments):
-        label = f"{self.label}_{self.count}_"
+        label = f"call_{self.count:03d}_"
         self.count += 1
         known = [self.record.arrays[name] for name in sorted(self.record.arrays) if name.startswith(label)]
         if known:
-            return Prediction(known[0], known[1] if len(known) > 2 else None, known[-1])
+            return (
+                known[0] if len(known) == 1 else Prediction(known[0], known[1] if len(known) > 2 else None, known[-1])
+            )
         result = function(*arguments)
         leaves = {f"{label}{i}": leaf for i, leaf in enumerate(jax.tree.leaves(result))}
         self.record.arrays = dict(self.record.arrays) | leaves
         self.record.save(self.record.arrays)
         return result
-
-
-def _broyden(slopes, step, before, after):
-    """Slopes, corrected so that they foretell what a step has led to."""
-
-    def corrected(slope, before, after):
-        missing = after - before - np.tensordot(np.moveaxis(slope, 1, -1), step, 1)
-        return slope + np.multiply.outer(step, missing).swapaxes(0, 1) / (step @ step)
-
-    return jax.tree.map(corrected, slopes, before, after)

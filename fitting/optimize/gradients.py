@@ -15,7 +15,6 @@ from jax.flatten_util import ravel_pytree
 from fitting.devices import device_count, local_devices, over_devices, rounds_over_devices
 from fitting.errors import InputError
 from fitting.optimize.fit import Fit, GradientHealth
-from fitting.optimize.newton import gradients_over_devices
 from fitting.optimize.problem import Problem
 from fitting.optimize.search import search_closer
 from fitting.optimize.storage import Store
@@ -129,6 +128,21 @@ class GradientCheck:
         turns = math.ceil(self.seeds / device_count())
         seconds = turns * (backward.seconds + 3 * forward.seconds) + self.forward * backward.seconds
         return Cost(seconds, min(len(local_devices()), self.seeds) * backward.bytes)
+
+
+def gradients_over_devices(problem: Problem, point: Mapping[str, Any]):
+    """A function of points (candidate, number) and keys that gives losses and gradients, on all devices.
+
+    Points are those of :func:`jax.flatten_util.ravel_pytree`.
+    """
+    restore = ravel_pytree({name: jnp.asarray(value) for name, value in point.items()})[1]
+
+    def one(element):
+        x, key = element
+        return jax.value_and_grad(lambda x: problem.value(restore(x), key)[0])(x)
+
+    every = over_devices(one, problem.at_once(gradient=True))
+    return lambda points, keys: every((jnp.asarray(points, jnp.result_type(float)), keys))
 
 
 def _forward_error(problem: Problem, restore, flat, key, gradient, downhill) -> float:

@@ -9,15 +9,14 @@ from pathlib import Path
 
 from fitting.errors import InputError
 from fitting.optimize.fit import Fit, Stage, stage_key
-from fitting.optimize.gauss_newton import GaussNewton
-from fitting.optimize.newton import Newton
+from fitting.optimize.gauss_newton import GaussNewton, Refine
 from fitting.optimize.problem import Problem
 from fitting.optimize.search import Search
 from fitting.optimize.storage import Store
 from fitting.progress import Reporter, silent
 
 #: Global, local, and the end: the stages of a fit of parameters that all regions share, unless others are given.
-STAGES: tuple[Stage, ...] = (Search(), GaussNewton(), Newton())
+STAGES: tuple[Stage, ...] = (Search(), GaussNewton(), Refine())
 
 
 def solve(
@@ -35,7 +34,8 @@ def solve(
     ----------
     problem : Problem
     stages : sequence of Stage
-        A search, Gauss-Newton steps and Newton's step unless given; parameters of each region need a descent.
+        A search, and Gauss-Newton steps on few and on many noise seeds unless given; parameters of each region need a
+        descent.
     key : PRNG key
         Fixes all noise; two fits with the same key take the same steps.
     progress : callable, optional

@@ -1,0 +1,186 @@
+"""A problem around a point, as if its prediction were linear in the parameters that all regions share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fitting.devices import over_devices
+from fitting.objective import Terms
+from fitting.optimize.problem import Problem
+
+#: Displacement of each parameter in the unconstrained space, for differences of predictions.
+DIFFERENCE = 0.1
+
+
+class Surroundings(NamedTuple):
+    """The loss around a point: every noise seed's slopes, curvatures and rises, by global free parameter."""
+
+    slopes: np.ndarray  # (parameter, seed)
+    curvatures: np.ndarray  # (parameter, parameter, seed)
+    rises: np.ndarray  # (parameter, seed): mean of the losses on both sides, less that in the middle
+    step: float  # displacement in the unconstrained space
+
+    @property
+    def hessian(self):
+        """Mean curvature."""
+        return self.curvatures.mean(-1)
+
+    def noise(self, problem: Problem, averaged: int = 1):
+        """Covariance of the slopes, by the noise of ``averaged`` simulations and that of the recording."""
+        simulated = problem.predictor.seconds
+        # A target of unknown length is taken to be as noisy as one simulation.
+        share = 1 / averaged + (simulated / problem.target.seconds if np.isfinite(problem.target.seconds) else 1.0)
+        if self.slopes.shape[1] < 2:
+            return np.full((len(self.slopes), len(self.slopes)), np.nan)
+        return np.atleast_2d(np.cov(self.slopes)) * share
+
+
+class Expansion(NamedTuple):
+    """The loss of every noise seed around a point, if predictions were linear in the parameters.
+
+    Attributes
+    ----------
+    terms : Terms of arrays (seed,)
+        At the point, with whatever penalties add to the loss.
+    gradients : array (seed, parameter)
+    hessians : array (seed, parameter, parameter)
+    """
+
+    terms: Terms
+    gradients: np.ndarray
+    hessians: np.ndarray
+
+    @property
+    def loss(self) -> float:
+        """Mean over seeds."""
+        return float(self.terms.loss.mean())
+
+    @property
+    def finite(self) -> bool:
+        """Whether a step can follow from it."""
+        return bool(np.isfinite(self.gradients).all() and np.isfinite(self.hessians).all())
+
+    def step(self, damping: float, reach: float) -> np.ndarray:
+        """To where the paraboloid is least, shorter along directions that it is hardly curved along; at most ``reach``.
+
+        Where nothing is curved, as for a loss that is linear in the prediction, the damping alone limits a step.
+        """
+        gradient = self.gradients.mean(0)
+        values, vectors = np.linalg.eigh(self.hessians.mean(0))
+        size = np.abs(values)
+        scale = max(size.max(), np.abs(gradient).max() / reach, 1e-30)
+        step = -vectors @ ((vectors.T @ gradient) / (size + damping * scale))
+        return step * min(1.0, reach / max(np.abs(step).max(), 1e-30))
+
+    def foretold(self, step: np.ndarray) -> float:
+        """By how much a step lowers the loss."""
+        return float(-self.gradients.mean(0) @ step - 0.5 * step @ self.hessians.mean(0) @ step)
+
+    def surroundings(self) -> Surroundings:
+        """Slopes and curvatures by parameter."""
+        curvatures = np.moveaxis(self.hessians, 0, -1)
+        rises = 0.5 * DIFFERENCE**2 * np.diagonal(curvatures).T
+        return Surroundings(self.gradients.T, curvatures, rises, DIFFERENCE)
+
+
+class Linearized:
+    """What steps ask of a problem: predictions at unconstrained points, their slopes, and the loss around them.
+
+    Predictions are trees of arrays (seed, ...), slopes of arrays (seed, parameter, ...).
+
+    Parameters
+    ----------
+    problem : Problem
+        With one noise seed.
+    point : mapping
+        Unconstrained point, for the parameters that do not move.
+    names : sequence of str
+        The others: points are arrays (parameter,).
+    keys : PRNG keys (seed,)
+    exact : bool
+        Slopes in forward mode; otherwise by differences of predictions.
+    """
+
+    def __init__(self, problem: Problem, point: Mapping[str, Any], names, keys, exact: bool):
+        self.keys, self.exact = keys, exact
+        problem = replace(problem, predictor=problem.predictor.forward_mode()) if exact else problem
+
+        def at(x):
+            return dict(point) | dict(zip(names, x, strict=True))
+
+        def predict(element):
+            x, key = element
+            return problem.predict(problem.parameters.values(at(x)), problem.keys(key)[0])
+
+        def tangents(element):
+            x, key = element
+            along = jax.vmap(lambda d: jax.jvp(lambda x: predict((x, key)), (x,), (d,))[1])
+            return along(jnp.eye(len(names), dtype=x.dtype))
+
+        def terms(x, prediction):
+            terms = problem.terms(prediction)
+            return terms._replace(loss=terms.loss + prediction.penalty + problem.parameters.penalty(at(x)))
+
+        def expand(x, prediction, slopes):
+            def loss(step):
+                near = jax.tree.map(lambda value, slope: value + jnp.tensordot(step, slope, 1), prediction, slopes)
+                here = terms(x + step, near)
+                return here.loss, here
+
+            none = jnp.zeros_like(x)
+            gradient, here = jax.grad(loss, has_aux=True)(none)
+            return here, gradient, jax.hessian(lambda step: loss(step)[0])(none)
+
+        self._predict = over_devices(predict, problem.at_once())
+        self._tangents = over_devices(tangents, problem.at_once())
+        self._expand = jax.jit(jax.vmap(expand, in_axes=(None, 0, 0)))
+        self._losses = jax.jit(jax.vmap(lambda x, prediction: terms(x, prediction).loss))
+
+    def _predictions(self, function, points, keys):
+        """A function of points (point, parameter) and keys: all keys at the first point, then at the second."""
+        points = jnp.asarray(np.asarray(points), jnp.result_type(float))
+        return function((jnp.repeat(points, len(keys), axis=0), jnp.tile(keys, len(points))))
+
+    def predict(self, x: np.ndarray):
+        """Predictions of every seed."""
+        return self._predictions(self._predict, [x], self.keys)
+
+    def losses(self, points: np.ndarray) -> np.ndarray:
+        """Loss of the first noise seed at points (point, parameter)."""
+        predictions = self._predictions(self._predict, points, self.keys[:1])
+        return np.asarray(self._losses(jnp.asarray(points, jnp.result_type(float)), predictions), float)
+
+    def slopes(self, x: np.ndarray, prediction):
+        """Derivatives of the prediction of every seed by every parameter."""
+        if self.exact:
+            return self._predictions(self._tangents, [x], self.keys)
+        # Towards the middle, where bounds do not flatten what there is to see.
+        moves = np.where(x > 0, -DIFFERENCE, DIFFERENCE)
+        moved = self._predictions(self._predict, x + np.diag(moves), self.keys)
+
+        def slope(there, here):
+            there = np.moveaxis(there.reshape(len(x), len(self.keys), *here.shape[1:]), 0, 1)
+            return (there - here[:, None]) / moves.reshape(-1, *[1] * (here.ndim - 1)).astype(here.dtype)
+
+        return jax.tree.map(slope, moved, prediction)
+
+    def expand(self, x: np.ndarray, prediction, slopes) -> Expansion:
+        """The loss around a point, by its predictions and their slopes."""
+        found = self._expand(jnp.asarray(x, jnp.result_type(float)), prediction, slopes)
+        return Expansion(*jax.tree.map(lambda each: np.asarray(each, float), found))
+
+
+def corrected(slopes, step: np.ndarray, before, after):
+    """Slopes that foretell what a step has led to, and otherwise are as before (Broyden)."""
+
+    def correct(slope, before, after):
+        missing = after - before - np.tensordot(np.moveaxis(slope, 1, -1), step, 1)
+        return (slope + np.multiply.outer(step, missing).swapaxes(0, 1) / (step @ step)).astype(slope.dtype)
+
+    return jax.tree.map(correct, slopes, before, after)
