@@ -104,7 +104,8 @@ def test_far_minima_are_seen_by_a_scan(directed):
 
     def round_(values, key):
         x, y = (p.unbounded(values[p.name]) for p in BOTH)
-        return (1 + 0.2 * x) * jnp.cos(3 * x + jnp.arange(36.0).reshape(6, 6) / 12) + y
+        rate = jnp.arange(36.0).reshape(6, 6) / 12
+        return (1 + 0.2 * x) * jnp.cos(3 * x + rate) + 0.5 * y * rate
 
     problem = problem_of(directed, round_, noisy=False)
     true = problem.parameters.values({"k": jnp.asarray(1.9), "sigma": jnp.asarray(0.2)})
