@@ -61,11 +61,11 @@ class Search:
     name : str
     """
 
-    generations: int = 2
+    generations: int = 5
     population: int = 10
     spread: float = 1.5
     batch: int | None = None
-    finalists: int = 1
+    finalists: int = 2
     seeds: int = 2
     keep_start: bool = False
     around: str = "middle"
