@@ -109,18 +109,18 @@ class Linearized:
 
     def __init__(self, problem: Problem, point: Mapping[str, Any], names, keys, exact: bool):
         self.keys, self.exact = keys, exact
-        problem = replace(problem, predictor=problem.predictor.forward_mode()) if exact else problem
+        ahead = replace(problem, predictor=problem.predictor.forward_mode())
 
         def at(x):
             return dict(point) | dict(zip(names, x, strict=True))
 
-        def predict(element):
+        def predict(element, problem=problem):
             x, key = element
             return problem.predict(problem.parameters.values(at(x)), problem.keys(key)[0])
 
         def tangents(element):
             x, key = element
-            along = jax.vmap(lambda d: jax.jvp(lambda x: predict((x, key)), (x,), (d,))[1])
+            along = jax.vmap(lambda d: jax.jvp(lambda x: predict((x, key), ahead), (x,), (d,))[1])
             return along(jnp.eye(len(names), dtype=x.dtype))
 
         def terms(x, prediction):

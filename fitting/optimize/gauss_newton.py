@@ -35,7 +35,8 @@ TYPICAL = 6
 TANGENT = 1.8
 
 
-#: Scans reach so far on both sides in the unconstrained space, and leave out what is closer than this to the point.
+#: Scans reach so far on both sides in the unconstrained space. What is closer than the second one is not looked at, and
+#: has much the same slopes.
 SCANNED, CLOSE = 3.0, 0.3
 
 #: Most noise seeds that tell nothing of their own scatter.
@@ -168,7 +169,7 @@ class GaussNewton:
     def _follow(self, x: np.ndarray, model: Linearized, calls: _Calls, tell) -> _Path:
         prediction = calls(model.predict, x)
         slopes = calls(model.slopes, x, prediction)
-        here, damping, measured = model.expand(x, prediction, slopes), DAMPING, True
+        here, damping, measured = model.expand(x, prediction, slopes), DAMPING, x
         points, expansions, status = [x], [here], "max_steps"
         tell(0, here)
         for number in range(self.rounds):
@@ -176,7 +177,8 @@ class GaussNewton:
                 return _Path(points, expansions, "diverged")
             step = np.clip(x + here.step(damping, self.reach), -FARTHEST, FARTHEST) - x
             last = np.abs(step).max() < self.tolerance
-            if last and measured:
+            # Slopes that come from far away may be wrong enough to stop a step short.
+            if last and np.abs(x - measured).max() < CLOSE:
                 status = "converged"
                 break
             after = prediction if last else calls(model.predict, x + step)
@@ -186,14 +188,14 @@ class GaussNewton:
                 damping *= BETTER
             if falls > 0:
                 slopes = corrected(slopes, step, prediction, after)
-                x, prediction, here, measured = x + step, after, there, False
+                x, prediction, here = x + step, after, there
                 points.append(x)
                 expansions.append(here)
-            elif measured:
+            elif x is measured:
                 damping *= WORSE
             else:
                 slopes = calls(model.slopes, x, prediction)
-                here, measured = model.expand(x, prediction, slopes), True
+                here, measured = model.expand(x, prediction, slopes), x
                 expansions[-1] = here
             tell(number + 1, here)
         return _Path(points, expansions, status)

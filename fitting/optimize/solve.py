@@ -16,7 +16,7 @@ from fitting.optimize.storage import Store
 from fitting.progress import Reporter, silent
 
 #: Global, local, and the end: the stages of a fit of parameters that all regions share, unless others are given.
-STAGES: tuple[Stage, ...] = (Search(generations=2, finalists=1), GaussNewton(), Refine())
+STAGES: tuple[Stage, ...] = (Search(generations=2, finalists=1, seeds=1), GaussNewton(), Refine())
 
 
 def solve(
