@@ -268,7 +268,7 @@ class _Calls:
     def __call__(self, function, *arguments):
         label = f"call_{self.count:03d}_"
         self.count += 1
-        known = [self.record.arrays[name] for name in sorted(self.record.arrays) if name.startswith(label)]
+        known = [jnp.asarray(v) for name, v in sorted(self.record.arrays.items()) if name.startswith(label)]
         if known:
             return (
                 known[0] if len(known) == 1 else Prediction(known[0], known[1] if len(known) > 2 else None, known[-1])
