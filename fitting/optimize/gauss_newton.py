@@ -16,6 +16,7 @@ from fitting.objective import Terms
 from fitting.optimize.descent import unreliable, verdict
 from fitting.optimize.expansion import Expansion, Linearized, corrected
 from fitting.optimize.fit import Candidate, Fit
+from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
 from fitting.optimize.search import FARTHEST, search_closer
 from fitting.optimize.storage import Record, Store, identity
@@ -132,9 +133,10 @@ class GaussNewton:
             progress(Progress(self.name, done, self.rounds, text))
 
         paths = []
-        for candidate in fit.candidates:
-            start = np.array([float(candidate.point[name]) for name in names])
-            paths.append(self._everywhere(start, model, calls, tell))
+        with Interrupt() as calls.interrupt:
+            for candidate in fit.candidates:
+                start = np.array([float(candidate.point[name]) for name in names])
+                paths.append(self._everywhere(start, model, calls, tell))
         losses = np.array([path.expansions[-1].loss for path in paths])
         best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
         return self._ended(fit, paths[best], names, best, losses, key, progress, store)
@@ -153,7 +155,7 @@ class GaussNewton:
     def _everywhere(self, start: np.ndarray, model: Linearized, calls: _Calls, tell) -> _Path:
         """Follow steps, and go on from where the loss turns out to be lower far away along one parameter."""
         path = self._follow(start, model, calls, tell)
-        while self.scan and path.status != "diverged":
+        while self.scan and path.status in ("converged", "max_steps"):
             x = path.points[-1]
             moved = [(i, v) for i in range(len(x)) for v in np.linspace(-SCANNED, SCANNED, self.scan)]
             points = np.array([x, *(np.where(np.arange(len(x)) == i, v, x) for i, v in moved if abs(v - x[i]) > CLOSE)])
@@ -173,8 +175,8 @@ class GaussNewton:
         points, expansions, status = [x], [here], "max_steps"
         tell(0, here)
         for number in range(self.rounds):
-            if not here.finite:
-                return _Path(points, expansions, "diverged")
+            if not here.finite or calls.interrupt.asked:
+                return _Path(points, expansions, "interrupted" if calls.interrupt.asked else "diverged")
             step = np.clip(x + here.step(damping, self.reach), -FARTHEST, FARTHEST) - x
             last = np.abs(step).max() < self.tolerance
             # Slopes that come from far away may be wrong enough to stop a step short.
@@ -205,7 +207,12 @@ class GaussNewton:
         if len(losses) > 1:
             lowest, highest = np.nanmin(losses), np.nanmax(losses)
             notes.append(f"{len(losses)} starts ended at losses from {lowest:.3f} to {highest:.3f}.")
-        if len(path.points) == 1 and path.status != "converged" and fit.search is not None and not fit.history:
+        if (
+            len(path.points) == 1
+            and path.status not in ("converged", "interrupted")
+            and fit.search is not None
+            and not fit.history
+        ):
             reason = "No step that derivatives foretell to lower the loss does so; the search went on alone."
             return search_closer(fit, reason, key, progress, store)
         every = [fit.candidates[best].point | dict(zip(names, map(jnp.asarray, x), strict=True)) for x in path.points]
@@ -226,6 +233,7 @@ class GaussNewton:
             candidates=(Candidate(every[-1]),),
             status=status,
             chosen="gauss-newton",
+            finished=status == "interrupted",
             history=history,
             around=around,
             notes=(*fit.notes, *(note for note in notes if note not in fit.notes)),
@@ -263,7 +271,7 @@ class _Calls:
     """Calls functions one after the other, and takes from a record what was called before."""
 
     def __init__(self, record: Record):
-        self.record, self.count = record, 0
+        self.record, self.count, self.interrupt = record, 0, Interrupt()
 
     def __call__(self, function, *arguments):
         label = f"call_{self.count:03d}_"

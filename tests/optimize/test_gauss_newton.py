@@ -1,5 +1,7 @@
 """Gauss-Newton steps, on predictions whose best parameters and derivatives are known."""
 
+import os
+import signal
 from dataclasses import dataclass, replace
 
 import jax
@@ -191,6 +193,20 @@ def test_what_was_killed_goes_on_to_the_same_bits(directed, tmp_path):
     rest = solve(problem, stages, key=jax.random.key(1), folder=tmp_path / "a", resume=True)
     for name, value in whole.point.items():
         assert rest.point[name] == value
+    np.testing.assert_array_equal(rest.history["loss"], whole.history["loss"])
+
+
+def test_an_interrupt_ends_with_what_there_is_and_can_be_gone_on_from(directed, tmp_path):
+    def press(progress):
+        if progress.done == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    problem, stages = problem_of(directed), [GaussNewton(tolerance=1e-4), Refine()]
+    whole = solve(problem, stages, key=jax.random.key(1))
+    cut = solve(problem, stages, key=jax.random.key(1), folder=tmp_path / "a", progress=press)
+    assert cut.status == "interrupted"
+    assert 1 < len(cut.history["loss"]) < len(whole.history["loss"])
+    rest = solve(problem, stages, key=jax.random.key(1), folder=tmp_path / "a", resume=True)
     np.testing.assert_array_equal(rest.history["loss"], whole.history["loss"])
 
 
