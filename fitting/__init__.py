@@ -14,13 +14,14 @@ from fitting.errors import InputError
 from fitting.evaluate import EvaluationSettings, evaluate
 from fitting.network import Network, simulate, simulated_recording
 from fitting.objective import Objective, Target
-from fitting.optimize import Descent, GradientCheck, Parameter, Problem, Race, Search, solve
+from fitting.optimize import Descent, GaussNewton, GradientCheck, Parameter, Problem, Race, Refine, Search, solve
 from fitting.predict import LinearResponse, Simulation
 from fitting.signal import Observation
 
 __all__ = [
     "Descent",
     "EvaluationSettings",
+    "GaussNewton",
     "GradientCheck",
     "InputError",
     "LinearResponse",
@@ -30,6 +31,7 @@ __all__ = [
     "Parameter",
     "Problem",
     "Race",
+    "Refine",
     "Search",
     "Simulation",
     "Target",

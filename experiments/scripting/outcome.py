@@ -24,6 +24,7 @@ from scripting.runs import RUN_FILE, Run
 
 #: Parts of an evaluation that are done where they are asked for, by setting.
 SPARED = {
+    "profile_points": "profiles of the likelihood",
     "surrogates": "the fitted parameters on other connectomes",
     "refitted_surrogates": "fits of other connectomes",
     "recoveries": "fits of the fitted model's own recordings",
@@ -90,7 +91,13 @@ def conclude(run: Run, made: Setup, fit: Fit, evaluation: Evaluation, earlier: S
     if not first_process():
         return score
     notes, config, folder = list(made.notes), run.config, run.folder
-    spared = [f"{words} (evaluation.{name})" for name, words in SPARED.items() if not getattr(made.evaluation, name)]
+    # A likelihood needs a prediction without noise.
+    left = [
+        n
+        for n in SPARED
+        if not getattr(made.evaluation, n) and not (n == "profile_points" and fit.problem.predictor.noisy)
+    ]
+    spared = [f"{SPARED[name]} (evaluation.{name})" for name in left]
     if spared:
         notes.append(f"Not done, as it takes longer than the fit: {', '.join(spared)}.")
     if made.dropped:
