@@ -397,7 +397,8 @@ def left_out(recordings: Sequence[xr.DataArray], observation: Observation) -> li
 def unused(config: DictConfig) -> list[str]:
     """A sentence for each section that was changed, and that the solver does not use."""
     used = [config.solver.predictor, *config.solver.stages]
-    changed = {name: config[name] != OmegaConf.structured(Schema()).get(name) for name in ("response", "polish")}
+    sections = ("response", "search", "gradients", "gauss_newton", "refine", "race", "fit", "polish")
+    changed = {name: config[name] != OmegaConf.structured(Schema()).get(name) for name in sections}
     return [
         f"The solver does not use the settings {n}.*" for n, differs in changed.items() if differs and n not in used
     ]

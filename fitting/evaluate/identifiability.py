@@ -27,6 +27,9 @@ from fitting.evaluate.uncertainty import (
 from fitting.optimize import Problem, Surroundings
 from fitting.progress import Progress, Reporter, silent
 
+#: Standard deviation, in the unconstrained space, of what may lie anywhere between its bounds.
+ANYWHERE = 4.0
+
 
 def identifiability(
     problem: Problem,
@@ -82,7 +85,7 @@ def identifiability(
         averaged, measured = around.slopes.shape[1], True
     else:
         around, measured = measure_surroundings(problem, point, key, seeds, step, progress), False
-    covariance = _sandwich(around.hessian, around.noise(problem, averaged))
+    covariance = _sandwich(around, around.noise(problem, averaged))
     scatter = None if covariance is None else np.sqrt(np.diag(covariance)).tolist()
     curvatures = np.diagonal(around.curvatures).T
     judged = {}
@@ -142,20 +145,21 @@ def measure_surroundings(
     return Surroundings((above - below) / (2 * step), curvature, (above + below) / 2 - middle, step)
 
 
-def _sandwich(hessian, covariance):
-    """Covariance of the best point, infinite variance where nothing is seen; None where losses are not finite."""
-    if not (np.isfinite(hessian).all() and np.isfinite(covariance).all()):
+def _sandwich(around: Surroundings, noise):
+    """Covariance of the best point; None where losses are not finite.
+
+    Along directions that the loss is not curved along beyond noise, the best point may lie anywhere. What parameters
+    have a part in them is as uncertain: without that, the others would seem to be known better than they are.
+    """
+    if not (np.isfinite(around.hessian).all() and np.isfinite(noise).all()):
         return None
-    visible = np.flatnonzero(np.diag(hessian) > 0)
-    values, vectors = np.linalg.eigh(hessian[np.ix_(visible, visible)])
-    if len(visible) == 0 or values.min() <= 1e-3 * values.max():
-        # Noise made the measured curvature flat or upside down in some direction: leave out the
-        # correlations between parameters, which is what that direction is made of.
-        values, vectors = np.diag(hessian)[visible], np.eye(len(visible))
-    inverse = (vectors / values) @ vectors.T
-    covariances = np.diag(np.full(len(hessian), np.inf))
-    covariances[np.ix_(visible, visible)] = inverse @ covariance[np.ix_(visible, visible)] @ inverse
-    return covariances
+    values, vectors = np.linalg.eigh(around.hessian)
+    along = np.einsum("ik,ijs,jk->ks", vectors, around.curvatures, vectors)
+    error = along.std(1, ddof=1) / np.sqrt(along.shape[1])
+    curved = values > 2 * error + 1e-9 * np.abs(values).max()
+    inverse = (vectors[:, curved] / values[curved]) @ vectors[:, curved].T
+    flat = vectors[:, ~curved]
+    return inverse @ noise @ inverse + ANYWHERE**2 * flat @ flat.T
 
 
 def better_value(p, x: float, around: Surroundings, i: int) -> float | None:

@@ -257,7 +257,7 @@ class Refine(GaussNewton):
 
     seeds: int = 8
     rounds: int = 6
-    tolerance: float = 0.02
+    tolerance: float = 0.05
     scan: int = 0
     exact: bool = True
     name: str = "refine"
