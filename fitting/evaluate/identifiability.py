@@ -156,8 +156,10 @@ def _sandwich(around: Surroundings, noise):
     values, vectors = np.linalg.eigh(around.hessian)
     along = np.einsum("ik,ijs,jk->ks", vectors, around.curvatures, vectors)
     error = along.std(1, ddof=1) / np.sqrt(along.shape[1])
-    curved = values > 2 * error + 1e-9 * np.abs(values).max()
-    inverse = (vectors[:, curved] / values[curved]) @ vectors[:, curved].T
+    # A curvature is known as well as its seeds agree: the smaller it may be, the more the best point may move.
+    least = values - error
+    curved = least > 0.1 * values + 1e-9 * np.abs(values).max()
+    inverse = (vectors[:, curved] / least[curved]) @ vectors[:, curved].T
     flat = vectors[:, ~curved]
     return inverse @ noise @ inverse + ANYWHERE**2 * flat @ flat.T
 
