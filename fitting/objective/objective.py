@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -78,7 +77,7 @@ def disattenuated_correlation(
     t = target[upper] - target[upper].mean()
     parts = [m[upper] - m[upper].mean() for m in replicates]
     mean, total, shared = _moments(parts)
-    size = jnp.maximum(shared, LEAST_RELIABILITY * total) * (t**2).mean()
+    size = jnp.maximum(shared, least_reliability(len(parts)) * total) * (t**2).mean()
     # Where nothing varies nothing correlates; what is not finite stays so.
     constant = size <= 0
     covariance = (mean * t).mean()
@@ -124,7 +123,7 @@ def concordance(
     values, t = [m[upper] for m in replicates], target[upper]
     mean, total, shared = _moments(values)
     apart = (mean.mean() - t.mean()) ** 2
-    size = jnp.maximum(shared, LEAST_RELIABILITY * total) + t.var() + apart
+    size = jnp.maximum(shared, least_reliability(len(values)) * total) + t.var() + apart
     covariance = ((mean - mean.mean()) * (t - t.mean())).mean()
     constant = size <= 0
     return jnp.where(constant, 0.0, 2 * covariance / jnp.where(constant, 1.0, size))
@@ -132,10 +131,29 @@ def concordance(
 
 def _moments(values):
     """Mean of replicates, their mean variance, and the variance that they share."""
-    parts = [value - value.mean() for value in values]
-    total = sum((a**2).mean() for a in parts) / len(parts)
-    products = [(a * b).mean() for a, b in combinations(parts, 2)]
-    return sum(values) / len(values), total, sum(products) / len(products) if products else total
+    values = jnp.stack(list(values))
+    total, shared = _products(values - values.mean(1, keepdims=True))
+    return values.mean(0), total, shared
+
+
+def _products(parts):
+    """Mean square of replicates (replicate, ...), and mean product of two of them (of one, its square)."""
+    flat = parts.reshape(len(parts), -1)
+    count, size = flat.shape
+    # On GPUs the default is fewer digits.
+    products = jnp.matmul(flat, flat.T, precision="highest") / size
+    total = jnp.trace(products) / count
+    others = (products * (1 - jnp.eye(count, dtype=products.dtype))).sum()
+    return total, others / (count * (count - 1)) if count > 1 else total
+
+
+def least_reliability(count: int) -> float:
+    """Least share of their variance that so many replicates are taken to have in common.
+
+    That of two is a quarter: their mean then shares two fifths of its variance with another such mean, and so does that
+    of more replicates which share less.
+    """
+    return 0.4 / (count - 0.4 * (count - 1)) if count > 1 else LEAST_RELIABILITY
 
 
 def spectral_distance(
@@ -159,8 +177,7 @@ def spectral_distance(
     tiny = jnp.finfo(spectra.dtype).tiny
     # A choice, not a maximum: the derivative of silence is zero, not zero times infinity.
     ratios = jnp.log10(jnp.where(spectra > tiny, spectra, tiny)) - jnp.log10(jnp.where(target > tiny, target, tiny))
-    pairs = list(combinations(ratios, 2)) or [(ratios[0], ratios[0])]
-    return sum((a * b).mean() for a, b in pairs) / len(pairs)
+    return _products(ratios)[1]
 
 
 @dataclass(frozen=True)

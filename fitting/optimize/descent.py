@@ -15,7 +15,7 @@ import optax
 
 from fitting.devices import device_count, local_devices, over_devices
 from fitting.errors import InputError
-from fitting.objective import LEAST_RELIABILITY
+from fitting.objective import least_reliability
 from fitting.optimize.fit import Candidate, Fit
 from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
@@ -267,14 +267,15 @@ def verdict(problem: Problem, status: str, point) -> tuple[str, str]:
     return status, ""
 
 
-def unreliable(reliabilities) -> list[str]:
-    """What to say where predictions, by the share that their halves have in common, are too noisy for the loss."""
+def unreliable(reliabilities, replicates: int = 2) -> list[str]:
+    """What to say where predictions, by the share that replicates have in common, are too noisy for the loss."""
     reliability = float(np.median(reliabilities)) if len(reliabilities) else 1.0
-    if reliability >= LEAST_RELIABILITY:
+    least = least_reliability(replicates)
+    if reliability >= least:
         return []
     return [
-        f"Halves of a prediction share {reliability:.0%} of the variance of their connectivity, less than the "
-        f"{LEAST_RELIABILITY:.0%} that the loss can correct for: it was biased towards strong connectivity. Lengthen "
+        f"Parts of a prediction share {reliability:.0%} of the variance of their connectivity, less than the "
+        f"{least:.0%} that the loss can correct for: it was biased towards strong connectivity. Lengthen "
         "the simulation, or leave out the low-pass of envelopes."
     ]
 

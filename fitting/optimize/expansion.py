@@ -13,6 +13,7 @@ import numpy as np
 from fitting.devices import over_devices
 from fitting.objective import Terms
 from fitting.optimize.problem import Problem
+from fitting.predict import Prediction
 
 #: Displacement of each parameter in the unconstrained space, for differences of predictions.
 DIFFERENCE = 0.1
@@ -42,57 +43,52 @@ class Surroundings(NamedTuple):
 
 
 class Expansion(NamedTuple):
-    """The loss of every noise seed around a point, if predictions were linear in the parameters.
+    """The loss around a point, if predictions were linear in the parameters.
 
     Attributes
     ----------
-    terms : Terms of arrays (seed,)
+    terms : Terms
         At the point, with whatever penalties add to the loss.
-    gradients : array (seed, parameter)
-    hessians : array (seed, parameter, parameter)
+    gradient : array (parameter,)
+    hessian : array (parameter, parameter)
     """
 
     terms: Terms
-    gradients: np.ndarray
-    hessians: np.ndarray
+    gradient: np.ndarray
+    hessian: np.ndarray
 
     @property
     def loss(self) -> float:
-        """Mean over seeds."""
-        return float(self.terms.loss.mean())
+        """At the point."""
+        return float(self.terms.loss)
 
     @property
     def finite(self) -> bool:
         """Whether a step can follow from it."""
-        return bool(np.isfinite(self.gradients).all() and np.isfinite(self.hessians).all())
+        return bool(np.isfinite(self.gradient).all() and np.isfinite(self.hessian).all())
 
     def step(self, damping: float, reach: float) -> np.ndarray:
         """To where the paraboloid is least, shorter along directions that it is hardly curved along; at most ``reach``.
 
         Where nothing is curved, as for a loss that is linear in the prediction, the damping alone limits a step.
         """
-        gradient = self.gradients.mean(0)
-        values, vectors = np.linalg.eigh(self.hessians.mean(0))
+        values, vectors = np.linalg.eigh(self.hessian)
         size = np.abs(values)
-        scale = max(size.max(), np.abs(gradient).max() / reach, 1e-30)
-        step = -vectors @ ((vectors.T @ gradient) / (size + damping * scale))
+        scale = max(size.max(), np.abs(self.gradient).max() / reach, 1e-30)
+        step = -vectors @ ((vectors.T @ self.gradient) / (size + damping * scale))
         return step * min(1.0, reach / max(np.abs(step).max(), 1e-30))
 
     def foretold(self, step: np.ndarray) -> float:
         """By how much a step lowers the loss."""
-        return float(-self.gradients.mean(0) @ step - 0.5 * step @ self.hessians.mean(0) @ step)
-
-    def surroundings(self) -> Surroundings:
-        """Slopes and curvatures by parameter."""
-        curvatures = np.moveaxis(self.hessians, 0, -1)
-        rises = 0.5 * DIFFERENCE**2 * np.diagonal(curvatures).T
-        return Surroundings(self.gradients.T, curvatures, rises, DIFFERENCE)
+        return float(-self.gradient @ step - 0.5 * step @ self.hessian @ step)
 
 
 class Linearized:
     """What steps ask of a problem: predictions at unconstrained points, their slopes, and the loss around them.
 
-    Predictions are trees of arrays (seed, ...), slopes of arrays (seed, parameter, ...).
+    Predictions are trees of arrays (seed, ...), slopes of arrays (seed, parameter, ...). The loss is that of one
+    prediction with the replicates of all seeds: what a loss does to noise, such as dividing by it, fades with their
+    number, where a mean of each seed's loss would keep it.
 
     Parameters
     ----------
@@ -129,8 +125,8 @@ class Linearized:
 
         def expand(x, prediction, slopes):
             def loss(step):
-                near = jax.tree.map(lambda value, slope: value + jnp.tensordot(step, slope, 1), prediction, slopes)
-                here = terms(x + step, near)
+                along = jax.tree.map(lambda slope: jnp.tensordot(step, slope, (0, 1)), slopes)
+                here = terms(x + step, _pooled(jax.tree.map(jnp.add, prediction, along)))
                 return here.loss, here
 
             none = jnp.zeros_like(x)
@@ -139,7 +135,7 @@ class Linearized:
 
         self._predict = over_devices(predict, problem.at_once())
         self._tangents = over_devices(tangents, problem.at_once())
-        self._expand = jax.jit(jax.vmap(expand, in_axes=(None, 0, 0)))
+        self._expand = jax.jit(expand)
         self._losses = jax.jit(jax.vmap(lambda x, prediction: terms(x, prediction).loss))
 
     def _predictions(self, function, points, keys):
@@ -174,6 +170,27 @@ class Linearized:
         """The loss around a point, by its predictions and their slopes."""
         found = self._expand(jnp.asarray(x, jnp.result_type(float)), prediction, slopes)
         return Expansion(*jax.tree.map(lambda each: np.asarray(each, float), found))
+
+    def surroundings(self, x: np.ndarray, prediction, slopes) -> Surroundings:
+        """How the loss around a point scatters over noise seeds: its jackknife's pseudo-values."""
+        count, whole = len(self.keys), self.expand(x, prediction, slopes)
+        gradients, hessians = [], []
+        for seed in range(count):
+            without = self.expand(x, *jax.tree.map(lambda leaf: np.delete(leaf, seed, 0), (prediction, slopes)))  # noqa: B023
+            gradients.append(count * whole.gradient - (count - 1) * without.gradient)
+            hessians.append(count * whole.hessian - (count - 1) * without.hessian)
+        curvatures = np.stack(hessians, -1)
+        rises = 0.5 * DIFFERENCE**2 * np.diagonal(curvatures).T
+        return Surroundings(np.stack(gradients, -1), curvatures, rises, DIFFERENCE)
+
+
+def _pooled(prediction):
+    """One prediction with the replicates of all seeds."""
+    replicates, spectra = (
+        None if leaf is None else leaf.reshape(-1, *leaf.shape[2:])
+        for leaf in (prediction.replicates, prediction.spectra)
+    )
+    return Prediction(replicates, spectra, prediction.penalty.mean())
 
 
 def corrected(slopes, step: np.ndarray, before, after):

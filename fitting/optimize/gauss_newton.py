@@ -50,6 +50,7 @@ class _Path(NamedTuple):
     points: list[np.ndarray]
     expansions: list[Expansion]
     status: str
+    end: tuple  # prediction and slopes of the last point
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class GaussNewton:
         model = Linearized(problem, fit.point, names, keys, self.exact)
 
         def tell(done: int, here: Expansion):
-            text = f"loss {here.loss:.4f} r {here.terms.fc_correlation.mean():.3f}"
+            text = f"loss {here.loss:.4f} r {float(here.terms.fc_correlation):.3f}"
             progress(Progress(self.name, done, self.rounds, text))
 
         paths = []
@@ -139,7 +140,7 @@ class GaussNewton:
                 paths.append(self._everywhere(start, model, calls, tell))
         losses = np.array([path.expansions[-1].loss for path in paths])
         best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
-        return self._ended(fit, paths[best], names, best, losses, key, progress, store)
+        return self._ended(fit, paths[best], model, names, best, losses, key, progress, store)
 
     def _seeds(self, problem: Problem) -> int:
         if not problem.predictor.noisy:
@@ -165,7 +166,7 @@ class GaussNewton:
             other = self._follow(points[lowest], model, calls, tell)
             if not other.expansions[-1].loss < path.expansions[-1].loss:
                 break
-            path = _Path(path.points + other.points, path.expansions + other.expansions, other.status)
+            path = _Path(path.points + other.points, path.expansions + other.expansions, *other[2:])
         return path
 
     def _follow(self, x: np.ndarray, model: Linearized, calls: _Calls, tell) -> _Path:
@@ -176,7 +177,8 @@ class GaussNewton:
         tell(0, here)
         for number in range(self.rounds):
             if not here.finite or calls.interrupt.asked:
-                return _Path(points, expansions, "interrupted" if calls.interrupt.asked else "diverged")
+                status = "interrupted" if calls.interrupt.asked else "diverged"
+                break
             step = np.clip(x + here.step(damping, self.reach), -FARTHEST, FARTHEST) - x
             last = np.abs(step).max() < self.tolerance
             # Slopes that come from far away may be wrong enough to stop a step short.
@@ -200,9 +202,9 @@ class GaussNewton:
                 here, measured = model.expand(x, prediction, slopes), x
                 expansions[-1] = here
             tell(number + 1, here)
-        return _Path(points, expansions, status)
+        return _Path(points, expansions, status, (prediction, slopes))
 
-    def _ended(self, fit: Fit, path: _Path, names, best: int, losses, key, progress, store) -> Fit:
+    def _ended(self, fit: Fit, path: _Path, model: Linearized, names, best: int, losses, key, progress, store) -> Fit:
         notes = []
         if len(losses) > 1:
             lowest, highest = np.nanmin(losses), np.nanmax(losses)
@@ -218,7 +220,7 @@ class GaussNewton:
         every = [fit.candidates[best].point | dict(zip(names, map(jnp.asarray, x), strict=True)) for x in path.points]
         values = [fit.problem.parameters.values(point) for point in every]
         terms = [expansion.terms for expansion in path.expansions]
-        history = {name: np.array([getattr(each, name).mean() for each in terms]) for name in Terms._fields}
+        history = {name: np.array([float(getattr(each, name)) for each in terms]) for name in Terms._fields}
         history["finite"] = np.isfinite(history["loss"])
         history |= {f"parameter_{name}": np.array([float(v[name]) for v in values]) for name in names}
         if "loss" in fit.history:
@@ -226,8 +228,12 @@ class GaussNewton:
             history = {name: np.concatenate([fit.history[name], history[name]]) for name in history}
         status, sentence = verdict(fit.problem, path.status, every[-1])
         notes += [sentence] if sentence and sentence not in fit.notes else []
-        notes += unreliable(history["reliability"][history["finite"]])
-        around = path.expansions[-1].surroundings() if self.measures and fit.problem.predictor.noisy else fit.around
+        notes += unreliable(
+            history["reliability"][history["finite"]][-1:], len(model.keys) * path.end[0].replicates.shape[1]
+        )
+        around = fit.around
+        if self.measures and fit.problem.predictor.noisy and status != "diverged":
+            around = model.surroundings(path.points[-1], *path.end)
         return replace(
             fit,
             candidates=(Candidate(every[-1]),),

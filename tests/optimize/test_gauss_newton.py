@@ -129,12 +129,12 @@ def test_the_expansion_is_that_of_least_squares(directed):
     slopes = model.slopes(x, prediction)
     around = model.expand(x, prediction, slopes)
     gradient = jax.grad(lambda point: problem.value(point, keys[0])[0])(point)
-    np.testing.assert_allclose(around.gradients[0], [float(gradient[n]) for n in names], rtol=1e-10)
+    np.testing.assert_allclose(around.gradient, [float(gradient[n]) for n in names], rtol=1e-10)
     step, j = 1e-6, []
     for i in range(2):
         ends = [model.predict(x + s * step * np.eye(2)[i]).replicates[0, 0] for s in (1, -1)]
         j.append((ends[0] - ends[1]).ravel() / (2 * step))
-    np.testing.assert_allclose(around.hessians[0], 2 * np.array(j) @ np.array(j).T / 36, rtol=1e-6)
+    np.testing.assert_allclose(around.hessian, 2 * np.array(j) @ np.array(j).T / 36, rtol=1e-6)
     rough = Linearized(problem, point, names, keys, exact=False).slopes(x, prediction)
     np.testing.assert_allclose(rough.replicates, slopes.replicates, atol=0.1 * np.abs(slopes.replicates).max())
 
