@@ -13,7 +13,6 @@ import numpy as np
 from fitting.devices import over_devices
 from fitting.objective import Terms
 from fitting.optimize.problem import Problem
-from fitting.predict import Prediction
 
 #: Displacement of each parameter in the unconstrained space, for differences of predictions.
 DIFFERENCE = 0.1
@@ -186,11 +185,8 @@ class Linearized:
 
 def _pooled(prediction):
     """One prediction with the replicates of all seeds."""
-    replicates, spectra = (
-        None if leaf is None else leaf.reshape(-1, *leaf.shape[2:])
-        for leaf in (prediction.replicates, prediction.spectra)
-    )
-    return Prediction(replicates, spectra, prediction.penalty.mean())
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), prediction._replace(penalty=None))
+    return flat._replace(penalty=prediction.penalty.mean())
 
 
 def corrected(slopes, step: np.ndarray, before, after):
