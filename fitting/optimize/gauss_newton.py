@@ -123,6 +123,8 @@ class GaussNewton:
         if by_region:
             raise InputError(f"{', '.join(by_region)}: one value for each region is too many for Gauss-Newton steps")
         names = [p.name for p in problem.parameters.shared]
+        if not names:
+            return fit
         keys = jax.random.split(key, self._seeds(problem))
         settings = {"gauss-newton": replace(self, rounds=1), "candidates": [c.point for c in fit.candidates]}
         settings |= {"problem": problem, "key": jax.random.key_data(key).tolist()}
@@ -160,7 +162,8 @@ class GaussNewton:
             x = path.points[-1]
             moved = [(i, v) for i in range(len(x)) for v in np.linspace(-SCANNED, SCANNED, self.scan)]
             points = np.array([x, *(np.where(np.arange(len(x)) == i, v, x) for i, v in moved if abs(v - x[i]) > CLOSE)])
-            lowest = int(np.nanargmin(calls(model.losses, points)))
+            losses = np.asarray(calls(model.losses, points))
+            lowest = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
             if lowest == 0:
                 break
             other = self._follow(points[lowest], model, calls, tell)

@@ -48,9 +48,9 @@ def table(summary: Summary) -> Group:
     if summary.gradients:
         lines.append(f"Gradients: {summary.gradients}.")
     lines += summary.notes
+    compiling = f", {summary.compile_seconds:.0f} s of it compiling" if summary.compile_seconds else ""
     lines.append(
-        f"Status: {summary.status} after {summary.steps} steps, {summary.wall_seconds:.0f} s in all, "
-        f"{summary.compile_seconds:.0f} s of it compiling."
+        f"Status: {summary.status} after {summary.steps} steps, {summary.wall_seconds:.0f} s in all{compiling}."
     )
     return Group(fitted, scores, *lines)
 
