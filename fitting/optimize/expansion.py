@@ -67,14 +67,18 @@ class Expansion(NamedTuple):
         return bool(np.isfinite(self.gradient).all() and np.isfinite(self.hessian).all())
 
     def step(self, damping: float, reach: float) -> np.ndarray:
-        """To where the paraboloid is least, shorter along directions that it is hardly curved along; at most ``reach``.
+        """To where the paraboloid is least, the shorter the more damping; at most ``reach``.
 
-        Where nothing is curved, as for a loss that is linear in the prediction, the damping alone limits a step.
+        Each parameter is damped in proportion to its own curvature (Marquardt), so that one of which the loss says
+        little moves as well. Where nothing is curved, as for a loss that is linear in the prediction, the damping alone
+        limits a step.
         """
-        values, vectors = np.linalg.eigh(self.hessian)
-        size = np.abs(values)
-        scale = max(size.max(), np.abs(self.gradient).max() / reach, 1e-30)
-        step = -vectors @ ((vectors.T @ self.gradient) / (size + damping * scale))
+        curved, slope = np.abs(np.diag(self.hessian)), np.abs(self.gradient).max() / reach
+        scale = np.sqrt(
+            np.maximum(curved, max(1e-4 * curved.max(), 1e-2 * slope if curved.max() < 1e-2 * slope else 0.0, 1e-30))
+        )
+        values, vectors = np.linalg.eigh(self.hessian / np.outer(scale, scale))
+        step = -vectors @ ((vectors.T @ (self.gradient / scale)) / (np.abs(values) + damping)) / scale
         return step * min(1.0, reach / max(np.abs(step).max(), 1e-30))
 
     def foretold(self, step: np.ndarray) -> float:

@@ -12,9 +12,9 @@ from problems import Formula, network_of, problem_of_formula
 
 from fitting import InputError
 from fitting.evaluate import identifiability
-from fitting.objective import Target
+from fitting.objective import Target, Terms
 from fitting.optimize import Fit, GaussNewton, Linearized, Parameter, Problem, Refine, Search, solve
-from fitting.optimize.expansion import corrected
+from fitting.optimize.expansion import Expansion, corrected
 from fitting.predict import Prediction
 from fitting.signal import Observation
 
@@ -137,6 +137,16 @@ def test_the_expansion_is_that_of_least_squares(directed):
     np.testing.assert_allclose(around.hessian, 2 * np.array(j) @ np.array(j).T / 36, rtol=1e-6)
     rough = Linearized(problem, point, names, keys, exact=False).slopes(x, prediction)
     np.testing.assert_allclose(rough.replicates, slopes.replicates, atol=0.1 * np.abs(slopes.replicates).max())
+
+
+def test_a_parameter_that_matters_little_moves_as_far_as_one_that_matters_much():
+    """Damping is in each parameter's own measure: what shortens one step must not stop the other."""
+    terms = Terms(*(np.zeros(()) for _ in Terms._fields))
+    hessian = np.diag([40.0, 0.01])
+    around = Expansion(terms, hessian @ [0.3, 0.3], hessian)
+    np.testing.assert_allclose(around.step(1e-2, reach=1.0), [-0.3 / 1.01] * 2, rtol=1e-12)
+    tilted = Expansion(terms, hessian @ [0.3, 30.0], hessian)
+    assert np.abs(tilted.step(1e-2, reach=1.0)).max() == pytest.approx(1.0)
 
 
 def test_a_correction_foretells_the_step_and_leaves_what_is_across(rng):
