@@ -140,6 +140,7 @@ class GaussNewton:
             for candidate in fit.candidates:
                 start = np.array([float(candidate.point[name]) for name in names])
                 paths.append(self._everywhere(start, model, calls, tell))
+        tell(self.rounds, paths[-1].expansions[-1])
         losses = np.array([path.expansions[-1].loss for path in paths])
         best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
         return self._ended(fit, paths[best], model, names, best, losses, key, progress, store)
@@ -265,8 +266,8 @@ class Refine(GaussNewton):
     """
 
     seeds: int = 8
-    rounds: int = 6
-    tolerance: float = 0.05
+    rounds: int = 8
+    tolerance: float = 0.01
     scan: int = 0
     exact: bool = True
     name: str = "refine"

@@ -168,8 +168,8 @@ def test_jobs_of_submitit_on_this_machine(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("when", "how", "environment"),
-    [("search.npz", ["resume=true"], {}), ("descent.npz", [], {"SLURM_RESTART_COUNT": "1"})],
-    ids=["in the search", "in the descent, put back by SLURM"],
+    [("search.npz", ["resume=true"], {}), ("gauss-newton.npz", [], {"SLURM_RESTART_COUNT": "1"})],
+    ids=["in the search", "in Gauss-Newton steps, put back by SLURM"],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(when, how, environment, debug_run, tmp_path):
     """Killed by the system as soon as a file is there, on all cores."""
