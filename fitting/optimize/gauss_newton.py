@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -286,7 +286,8 @@ class _Calls:
     def __call__(self, function, *arguments):
         label = f"call_{self.count:03d}_"
         self.count += 1
-        known = [jnp.asarray(v) for name, v in sorted(self.record.arrays.items()) if name.startswith(label)]
+        # NumPy's arrays, as functions return them: JAX would compute what follows to other bits.
+        known: list[Any] = [value for name, value in sorted(self.record.arrays.items()) if name.startswith(label)]
         if known:
             return (
                 known[0] if len(known) == 1 else Prediction(known[0], known[1] if len(known) > 2 else None, known[-1])

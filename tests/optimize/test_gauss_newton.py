@@ -188,7 +188,11 @@ def test_the_best_of_several_starts_is_the_result(directed):
     assert any("2 starts ended at losses from" in note for note in fit.notes)
 
 
-def test_what_was_killed_goes_on_to_the_same_bits(directed, tmp_path):
+@pytest.mark.parametrize("bits", [32, 64])
+def test_what_was_killed_goes_on_to_the_same_bits(directed, tmp_path, bits, request):
+    if bits == 32:
+        request.getfixturevalue("float32")
+
     class Killed(Exception):
         pass
 
