@@ -217,6 +217,9 @@ def stages_of(config: DictConfig, simulation: Simulation) -> list[Stage]:
         "refine": lambda: Refine(**plain(config.refine)) if config.refine.rounds else None,
         "polish": lambda: polishing() if polish["steps"] else None,
     }
+    by_region = [name for name, p in plain(config.parameters).items() if p.get("per_region") and p.get("free", True)]
+    if by_region and "gauss_newton" in config.solver.stages:
+        raise InputError(f"{', '.join(by_region)}: a value for each region: take solver=descend or solver=response")
     stages = []
     for name in config.solver.stages:
         if name not in makers:

@@ -233,6 +233,7 @@ def bad(tmp_path):
     yield ["simulation.adjoint=backward"], "choose from block"
     yield ["simulation.dt=50 ms"], "simulation: steps of 50 ms"
     yield ["network.delays=none"], "choose from measured, mean, zero"
+    yield ["parameters=regional"], "a value for each region: take solver=descend or solver=response"
     yield ["solver.stages=[serach]"], "there is no stage 'serach'; choose from start, search"
     yield ["solver=response", "response.damping=8 Hz s"], "cannot read"
     yield ["solver=response", "response.seconds=-1"], "response.seconds must be positive"
@@ -282,6 +283,8 @@ def choices():
             overrides = [f"{folder.name}={option.stem}"]
             if folder.name == "network" and (CONF / "parameters" / option.name).exists():
                 overrides += [f"parameters={option.stem}", "data.network={parameters: {drive: 0.74}}"]
+            if option.stem == "regional":  # too many for Gauss-Newton steps
+                overrides.append("solver=descend")
             if folder.name != "parameters" or not (CONF / "network" / option.name).exists():
                 yield overrides
 
