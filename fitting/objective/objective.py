@@ -62,7 +62,7 @@ def disattenuated_correlation(
     -------
     array ()
         Unbiased by noise in the replicates, so it may exceed one by chance. Replicates that do not agree
-        are taken to share at least a quarter of their variance: the correction at most doubles a correlation, so
+        are taken to share a least part of their variance (two of them a quarter): the correction is bounded, so
         that no candidate can win by parts that disagree.
 
     Examples
@@ -92,7 +92,7 @@ def concordance(
     r"""Lin's concordance with a target: the correlation, lowered by whatever sets means and spreads apart.
 
     :math:`2 \mathrm{cov}(m, t) / (\mathrm{var}(m) + \mathrm{var}(t) + (\bar m - \bar t)^2)`. The variance of m is what
-    replicates share, so that noise in short simulations does not count as spread, but at least a quarter of their own.
+    replicates share, so that noise in short simulations does not count as spread, but at least the part of their own that :func:`least_reliability` gives.
 
     Parameters
     ----------
