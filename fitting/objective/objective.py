@@ -92,7 +92,8 @@ def concordance(
     r"""Lin's concordance with a target: the correlation, lowered by whatever sets means and spreads apart.
 
     :math:`2 \mathrm{cov}(m, t) / (\mathrm{var}(m) + \mathrm{var}(t) + (\bar m - \bar t)^2)`. The variance of m is what
-    replicates share, so that noise in short simulations does not count as spread, but at least the part of their own that :func:`least_reliability` gives.
+    replicates share, so that noise in short simulations does not count as spread, but at least the part of their own
+    that :func:`least_reliability` gives.
 
     Parameters
     ----------
