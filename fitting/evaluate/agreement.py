@@ -110,22 +110,45 @@ def region_interval(model, target, pairs=None, seed: int = 0) -> tuple[float, fl
     low, high : float
         NaN where there is no correlation, as of a constant.
     """
-    regions = len(target)
-    rows, columns = np.nonzero(np.triu(np.ones((regions, regions), bool) if pairs is None else pairs, 1))
-    m, t = np.asarray(model, float)[rows, columns], np.asarray(target, float)[rows, columns]
+    pairs, weight = resampled_pairs(len(target), pairs, seed)
+    m, t = np.asarray(model, float)[pairs], np.asarray(target, float)[pairs]
     if _constant(m) or _constant(t):
         return float("nan"), float("nan")
-    counts = np.random.default_rng(seed).multinomial(regions, np.full(regions, 1 / regions), RESAMPLES)
-    weight = (counts[:, rows] * counts[:, columns]).astype(float)
-    total = np.maximum(weight.sum(1), 1e-12)
-    dm, dt = m - (weight @ m / total)[:, None], t - (weight @ t / total)[:, None]
-    covariance = (weight * dm * dt).sum(1)
-    scale = np.sqrt((weight * dm**2).sum(1) * (weight * dt**2).sum(1))
-    scores = covariance[scale > 0] / scale[scale > 0]
+    scale = np.sqrt(covariances(weight, m, m) * covariances(weight, t, t))
+    scores = covariances(weight, m, t)[scale > 0] / scale[scale > 0]
     if len(scores) == 0:
         return float("nan"), float("nan")
     low, high = np.percentile(scores, (2.5, 97.5))
     return float(low), float(high)
+
+
+def resampled_pairs(regions: int, pairs=None, seed: int = 0):
+    """Pairs of regions, and how often each occurs where regions are drawn again with replacement.
+
+    Parameters
+    ----------
+    regions : int
+    pairs : array of bool (region, region), optional
+    seed : int
+
+    Returns
+    -------
+    pairs : (array (pair,), array (pair,))
+        Rows and columns of the upper triangle.
+    weight : array (resample, pair)
+    """
+    rows, columns = np.nonzero(np.triu(np.ones((regions, regions), bool) if pairs is None else pairs, 1))
+    counts = np.random.default_rng(seed).multinomial(regions, np.full(regions, 1 / regions), RESAMPLES)
+    return (rows, columns), (counts[:, rows] * counts[:, columns]).astype(float)
+
+
+def covariances(
+    weight: Float[np.ndarray, "resample pair"], x: Float[np.ndarray, " pair"], y: Float[np.ndarray, " pair"]
+) -> Float[np.ndarray, " resample"]:
+    """Weighted covariance of two vectors, once for every row of weights."""
+    # Centred first: else the difference of two large numbers remains.
+    x, y, total = x - x.mean(), y - y.mean(), np.maximum(weight.sum(1), 1e-12)
+    return weight @ (x * y) / total - (weight @ x) * (weight @ y) / total**2
 
 
 def shared_variance(matrices: Float[np.ndarray, "replicate region region"], pairs=None) -> float:
@@ -143,8 +166,15 @@ def shared_variance(matrices: Float[np.ndarray, "replicate region region"], pair
     """
     matrices = np.asarray(matrices, float)
     chosen = np.triu(np.ones(matrices.shape[1:], bool) if pairs is None else pairs, 1)
-    x = matrices[:, chosen]
-    x, count = x - x.mean(1, keepdims=True), len(x)
+    return float(shared_variances(np.ones((1, chosen.sum())), matrices[:, chosen])[0])
+
+
+def shared_variances(
+    weight: Float[np.ndarray, "resample pair"], x: Float[np.ndarray, "replicate pair"]
+) -> Float[np.ndarray, " resample"]:
+    """:func:`shared_variance` of weighted pairs, once for every row of weights."""
+    count, mean = len(x), x.mean(0)
     if count < 2:
-        return float("nan")
-    return float((count**2 * (x.mean(0) ** 2).mean() - (x**2).mean(1).sum()) / (count * (count - 1)))
+        return np.full(len(weight), np.nan)
+    own = sum(covariances(weight, one, one) for one in x)
+    return (count**2 * covariances(weight, mean, mean) - own) / (count * (count - 1))

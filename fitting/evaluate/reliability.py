@@ -26,19 +26,39 @@ class Ceiling(NamedTuple):
         Correlation that the connectivity without noise would have with the target: the best possible score.
     how : str
         In words.
+    halves : array (2, region, region) or None
+        What it follows from.
+    length : float
+        Of the whole in halves; more than two, as each half loses its own ends to filters.
     """
 
     reliability: float
     ceiling: float
     how: str
+    halves: Float[np.ndarray, "2 region region"] | None = None
+    length: float = 2.0
+
+
+def spearman_brown(r, length: float):
+    r"""Reliability of a measurement that is so many times longer: :math:`n r / (1 + (n - 1) r)`.
+
+    Spearman, British Journal of Psychology 3, 1910, 271-295; Brown, ibid., 296-322.
+
+    Examples
+    --------
+    >>> from fitting.evaluate.reliability import spearman_brown
+    >>> spearman_brown(0.5, 2)
+    0.6666666666666666
+    """
+    return length * r / (1 + (length - 1) * r)
 
 
 def split_half_ceiling(recordings: Sequence[xr.DataArray], observation: Observation) -> Ceiling | None:
     r"""Noise ceiling from the two halves of every recording.
 
-    Halves correlate by r, so two whole recordings would by :math:`\rho = 2 r / (1 + r)` (Spearman, British Journal of
-    Psychology 3, 1910, 271-295; Brown, ibid., 296-322), and connectivity without noise correlates with the target
-    by :math:`\sqrt{\rho}`.
+    Halves correlate by r, so whole recordings do as :func:`spearman_brown` says, and connectivity without noise
+    correlates with the target by the root of that. Filters take ``observation.trim`` from both ends of every half, so
+    the whole is a little longer than two of them.
 
     Parameters
     ----------
@@ -63,27 +83,34 @@ def split_half_ceiling(recordings: Sequence[xr.DataArray], observation: Observat
     >>> 0.9 < split_half_ceiling([one], Observation(orthogonalize=False)).ceiling <= 1
     True
     """
-    first, second = [], []
+    first, second, whole, half = [], [], 0.0, 0.0
     for recording in recordings:
         for piece in good_pieces(recording, observation.shortest)[0]:
-            middle = piece.sizes["time"] // 2
-            if middle / float(piece.attrs["fs"]) < observation.shortest:
+            middle, fs = piece.sizes["time"] // 2, float(piece.attrs["fs"])
+            whole += _freedom(piece.sizes["time"] / fs, observation)
+            if middle / fs < observation.shortest:
                 continue
+            half += _freedom(middle / fs, observation)
             first.append(piece.isel(time=slice(middle)))
             second.append(piece.isel(time=slice(middle, 2 * middle)))
     if not first:
         return None
-    one, other = (np.asarray(Target.of_recordings(half, observation, False).fc) for half in (first, second))
+    one, other = (np.asarray(Target.of_recordings(part, observation, False).fc) for part in (first, second))
     upper = np.triu_indices(len(one), 1)
     r = pearson(one[upper], other[upper])
     if not r > 0:
         return None
-    reliability = 2 * r / (1 + r)
+    reliability = spearman_brown(r, whole / half)
     words = (
         f"halves of the recording correlate by {r:.3f}, so two recordings as long as it would by {reliability:.3f} "
         f"(Spearman-Brown)"
     )
-    return Ceiling(reliability, float(np.sqrt(reliability)), words)
+    return Ceiling(reliability, float(np.sqrt(reliability)), words, np.stack([one, other]), whole / half)
+
+
+def _freedom(seconds: float, observation: Observation) -> float:
+    """Degrees of freedom of envelopes: the variance of a correlation goes with their inverse."""
+    return observation.effective_samples(seconds - 2 * observation.trim) - 1
 
 
 def group_ceiling(recordings: Sequence[xr.DataArray], observation: Observation) -> tuple[float, float] | None:

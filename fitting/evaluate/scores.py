@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from fitting.devices import over_devices, rounds_over_devices
-from fitting.evaluate.agreement import Agreement, agreement, pearson, region_interval, shared_variance
+from fitting.evaluate.agreement import (
+    Agreement,
+    agreement,
+    covariances,
+    region_interval,
+    resampled_pairs,
+    shared_variance,
+    shared_variances,
+)
+from fitting.evaluate.reliability import Ceiling, spearman_brown
 from fitting.optimize import Problem
 from fitting.progress import Progress, Reporter, silent
 from fitting.signal import Observation, fc_correlation
@@ -106,11 +115,38 @@ class SeedScores:
             Correlation that a second measurement of the target would have with it; 1 for a target without noise.
         """
         upper = np.triu_indices(len(self.target), 1)
-        model, target = self.fc[upper], self.target[upper]
-        shared = shared_variance(self.matrices) if len(self.matrices) > 1 else model.var()
-        size = shared * target_reliability * target.var()
-        covariance = pearson(model, target) * model.std() * target.std()
-        return float(covariance / np.sqrt(size)) if size > 0 else float("nan")
+        return float(self._corrected(upper, np.ones((1, len(upper[0]))), target_reliability)[0])
+
+    def corrected_interval(self, ceiling: Ceiling | None = None) -> tuple[float, float]:
+        """95 % interval of :meth:`corrected`, from a bootstrap over regions of all that it follows from.
+
+        Fluctuations that all regions share are not in it, so it is too narrow for a network that fluctuates as a whole:
+        for the demo's, in 30 s, it holds the truth 7 times in 10.
+
+        Parameters
+        ----------
+        ceiling : Ceiling, optional
+            Of the target; without one it is taken to have no noise.
+        """
+        upper, weight = resampled_pairs(len(self.target))
+        reliability = np.ones(len(weight))
+        if ceiling is not None and ceiling.halves is not None:
+            one, other = (half[upper] for half in ceiling.halves)
+            size = np.sqrt(covariances(weight, one, one) * covariances(weight, other, other))
+            reliability = spearman_brown(covariances(weight, one, other) / size, ceiling.length)
+        elif ceiling is not None:
+            reliability *= ceiling.reliability
+        drawn = self._corrected(upper, weight, reliability)
+        # Where nothing is left of what noise does not explain, there is no upper limit.
+        low, high = np.quantile(np.where(np.isfinite(drawn), drawn, np.inf), (0.025, 0.975), method="inverted_cdf")
+        return float(low), float(high)
+
+    def _corrected(self, pairs, weight, target_reliability):
+        model, target = self.fc[pairs], self.target[pairs]
+        matrices = self.matrices[:, *pairs]
+        shared = shared_variances(weight, matrices) if len(matrices) > 1 else covariances(weight, model, model)
+        size = shared * target_reliability * covariances(weight, target, target)
+        return covariances(weight, model, target) / np.sqrt(np.where(size > 0, size, np.nan))
 
 
 def fresh_seeds(

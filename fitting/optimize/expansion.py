@@ -17,6 +17,9 @@ from fitting.optimize.problem import Problem
 #: Displacement of each parameter in the unconstrained space, for differences of predictions.
 DIFFERENCE = 0.1
 
+#: Slopes that miss more than this share of a change do not foretell it.
+MISSED = 0.5
+
 
 class Surroundings(NamedTuple):
     """The loss around a point: every noise seed's slopes, curvatures and rises, by global free parameter."""
@@ -102,12 +105,10 @@ class Linearized:
     names : sequence of str
         The others: points are arrays (parameter,).
     keys : PRNG keys (seed,)
-    exact : bool
-        Slopes in forward mode; otherwise by differences of predictions.
     """
 
-    def __init__(self, problem: Problem, point: Mapping[str, Any], names, keys, exact: bool):
-        self.keys, self.exact = keys, exact
+    def __init__(self, problem: Problem, point: Mapping[str, Any], names, keys):
+        self.keys = keys
         ahead = replace(problem, predictor=problem.predictor.forward_mode())
 
         def at(x):
@@ -155,17 +156,25 @@ class Linearized:
         predictions = self._predictions(self._predict, points, self.keys[:1])
         return np.asarray(self._losses(jnp.asarray(points, jnp.result_type(float)), predictions), float)
 
-    def slopes(self, x: np.ndarray, prediction):
-        """Derivatives of the prediction of every seed by every parameter."""
-        if self.exact:
+    def slopes(self, x: np.ndarray, prediction, how: str):
+        """Derivatives of the prediction of every seed by every parameter.
+
+        ``how``: ``"exact"``, in forward mode; ``"one-sided"`` or ``"two-sided"``, by differences of predictions, which
+        a chaotic network does not blow up.
+        """
+        if how == "exact":
             return self._predictions(self._tangents, [x], self.keys)
-        # Towards the middle, where bounds do not flatten what there is to see.
+        # One side is the middle's, where bounds do not flatten what there is to see.
         moves = np.where(x > 0, -DIFFERENCE, DIFFERENCE)
-        moved = self._predictions(self._predict, x + np.diag(moves), self.keys)
+        sides = (1,) if how == "one-sided" else (1, -1)
+        points = np.concatenate([x + side * np.diag(moves) for side in sides])
+        moved = self._predictions(self._predict, points, self.keys)
 
         def slope(there, here):
-            there = np.moveaxis(there.reshape(len(x), len(self.keys), *here.shape[1:]), 0, 1)
-            return (there - here[:, None]) / moves.reshape(-1, *[1] * (here.ndim - 1)).astype(here.dtype)
+            there = there.reshape(len(sides), len(x), len(self.keys), *here.shape[1:])
+            behind = here if len(sides) == 1 else there[1]
+            across = len(sides) * moves.reshape(-1, 1, *[1] * (here.ndim - 1)).astype(here.dtype)
+            return np.moveaxis((there[0] - behind) / across, 0, 1)
 
         return jax.tree.map(slope, moved, prediction)
 
@@ -191,6 +200,13 @@ def _pooled(prediction):
     """One prediction with the replicates of all seeds."""
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), prediction._replace(penalty=None))
     return flat._replace(penalty=prediction.penalty.mean())
+
+
+def foretold(slopes, step: np.ndarray, before, after) -> bool:
+    """Whether slopes tell most of how connectivity changes with a step; those of a chaotic network do not."""
+    change = after.replicates - before.replicates
+    missed = change - np.tensordot(np.moveaxis(slopes.replicates, 1, -1), step, 1)
+    return bool((missed**2).sum() <= MISSED**2 * (change**2).sum())
 
 
 def corrected(slopes, step: np.ndarray, before, after):

@@ -14,7 +14,7 @@ from fitting.devices import device_count, local_devices
 from fitting.errors import InputError
 from fitting.objective import Terms
 from fitting.optimize.descent import unreliable, verdict
-from fitting.optimize.expansion import Expansion, Linearized, corrected
+from fitting.optimize.expansion import Expansion, Linearized, corrected, foretold
 from fitting.optimize.fit import Candidate, Fit
 from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
@@ -83,8 +83,8 @@ class GaussNewton:
         Values of each parameter, from bound to bound, at which to look for a lower loss when steps have ended: losses
         have several minima where delays put regions in and out of phase. None are looked at if 0.
     exact : bool
-        Measure derivatives in forward mode, not by differences of predictions: another program to compile, and twice
-        the time.
+        Measure derivatives in forward mode, through the simulation, not by differences of predictions. If a
+        step shows that they do not foretell how the prediction changes, as in chaos, differences replace them.
     name : str
 
     References
@@ -129,7 +129,7 @@ class GaussNewton:
         settings = {"gauss-newton": replace(self, rounds=1), "candidates": [c.point for c in fit.candidates]}
         settings |= {"problem": problem, "key": jax.random.key_data(key).tolist()}
         calls = _Calls((store or Store()).record(self.name, identity(settings)))
-        model = Linearized(problem, fit.point, names, keys, self.exact)
+        model = Linearized(problem, fit.point, names, keys)
 
         def tell(done: int, here: Expansion):
             text = f"loss {here.loss:.4f} r {float(here.terms.fc_correlation):.3f}"
@@ -159,7 +159,7 @@ class GaussNewton:
     def _everywhere(self, start: np.ndarray, model: Linearized, calls: _Calls, tell) -> _Path:
         """Follow steps, and go on from where the loss turns out to be lower far away along one parameter."""
         path = self._follow(start, model, calls, tell)
-        while self.scan and path.status in ("converged", "max_steps"):
+        while self.scan and path.status in ("converged", "stalled", "max_steps"):
             x = path.points[-1]
             moved = [(i, v) for i in range(len(x)) for v in np.linspace(-SCANNED, SCANNED, self.scan)]
             points = np.array([x, *(np.where(np.arange(len(x)) == i, v, x) for i, v in moved if abs(v - x[i]) > CLOSE)])
@@ -174,9 +174,9 @@ class GaussNewton:
         return path
 
     def _follow(self, x: np.ndarray, model: Linearized, calls: _Calls, tell) -> _Path:
-        prediction = calls(model.predict, x)
-        slopes = calls(model.slopes, x, prediction)
-        here, damping, measured = model.expand(x, prediction, slopes), DAMPING, x
+        prediction, how = calls(model.predict, x), self._how
+        slopes = calls(model.slopes, x, prediction, how)
+        here, damping, measured, trusted = model.expand(x, prediction, slopes), DAMPING, x, how != "exact"
         points, expansions, status = [x], [here], "max_steps"
         tell(0, here)
         for number in range(self.rounds):
@@ -184,29 +184,42 @@ class GaussNewton:
                 status = "interrupted" if calls.interrupt.asked else "diverged"
                 break
             step = np.clip(x + here.step(damping, self.reach), -FARTHEST, FARTHEST) - x
-            last = np.abs(step).max() < self.tolerance
-            # Slopes that come from far away may be wrong enough to stop a step short.
-            if last and np.abs(x - measured).max() < CLOSE:
-                status = "converged"
+            last, near = np.abs(step).max() < self.tolerance, np.abs(x - measured).max() < CLOSE
+            if last and near and trusted:
+                status = "converged" if damping <= DAMPING else "stalled"
                 break
-            after = prediction if last else calls(model.predict, x + step)
-            there = here if last else model.expand(x + step, after, corrected(slopes, step, prediction, after))
-            falls = here.loss - there.loss
-            if falls > GOOD * here.foretold(step):
-                damping *= BETTER
-            if falls > 0:
-                slopes = corrected(slopes, step, prediction, after)
-                x, prediction, here = x + step, after, there
-                points.append(x)
-                expansions.append(here)
-            elif x is measured:
-                damping *= WORSE
-            else:
-                slopes = calls(model.slopes, x, prediction)
-                here, measured = model.expand(x, prediction, slopes), x
+            # Slopes that come from far away may be wrong enough to stop a step short.
+            again = last and not near
+            if not again:
+                after = calls(model.predict, x + step)
+                there = model.expand(x + step, after, corrected(slopes, step, prediction, after))
+                falls = here.loss - there.loss
+                if how == "exact":
+                    trusted = foretold(slopes, step, prediction, after)
+                    how, again = (how, False) if trusted else ("two-sided", True)
+                if falls > GOOD * here.foretold(step):
+                    damping *= BETTER
+                if falls > 0:
+                    slopes = corrected(slopes, step, prediction, after)
+                    x, prediction, here = x + step, after, there
+                    points.append(x)
+                    expansions.append(here)
+                elif x is not measured:
+                    again = True
+                else:
+                    damping *= 1 if again else WORSE
+            if again:
+                slopes = calls(model.slopes, x, prediction, how)
+                here, measured, trusted = model.expand(x, prediction, slopes), x, trusted or how != "exact"
                 expansions[-1] = here
             tell(number + 1, here)
         return _Path(points, expansions, status, (prediction, slopes))
+
+    @property
+    def _how(self) -> str:
+        if self.exact:
+            return "exact"
+        return "two-sided" if self.measures else "one-sided"
 
     def _ended(self, fit: Fit, path: _Path, model: Linearized, names, best: int, losses, key, progress, store) -> Fit:
         notes = []
@@ -215,9 +228,9 @@ class GaussNewton:
             notes.append(f"{len(losses)} starts ended at losses from {lowest:.3f} to {highest:.3f}.")
         if (
             len(path.points) == 1
-            and path.status not in ("converged", "interrupted")
+            and path.status not in ("converged", "interrupted", *(() if self.measures else ("stalled",)))
             and fit.search is not None
-            and not fit.history
+            and len(fit.history.get("loss", ())) <= 1
         ):
             reason = "No step that derivatives foretell to lower the loss does so; the search went on alone."
             return search_closer(fit, reason, key, progress, store)
@@ -230,7 +243,10 @@ class GaussNewton:
         if "loss" in fit.history:
             # Steps of an earlier stage of the same kind come first.
             history = {name: np.concatenate([fit.history[name], history[name]]) for name in history}
-        status, sentence = verdict(fit.problem, path.status, every[-1])
+        stalled = path.status == "stalled"
+        if stalled:
+            notes.append("No step lowers the loss any more, although derivatives foretell that one would.")
+        status, sentence = verdict(fit.problem, "max_steps" if stalled else path.status, every[-1])
         notes += [sentence] if sentence and sentence not in fit.notes else []
         notes += unreliable(
             history["reliability"][history["finite"]][-1:], len(model.keys) * path.end[0].replicates.shape[1]
@@ -253,7 +269,9 @@ class GaussNewton:
         """See :class:`fitting.optimize.Stage`."""
         one, count, devices = problem.predictor.cost(), len(problem.parameters.shared), device_count()
         turns = math.ceil(self._seeds(problem) / devices)
-        slopes = turns * (1 + TANGENT * count) if self.exact else math.ceil(self._seeds(problem) * count / devices)
+        sides = 2 if self.measures else 1
+        differences = math.ceil(self._seeds(problem) * count * sides / devices)
+        slopes = turns * (1 + TANGENT * count) if self.exact else differences
         predictions = slopes + turns * TYPICAL + math.ceil(count * self.scan / devices)
         return Cost(predictions * one.seconds, len(local_devices()) * (1 + self.exact * count) * one.bytes)
 

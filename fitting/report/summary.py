@@ -51,10 +51,14 @@ class MeanFC:
 
 @dataclass(frozen=True)
 class Corrected:
-    """Correlation without the noise of the model and, where it is known, of the target; and its square."""
+    """Correlation without the noise of the model and, where it is known, of the target; and its square.
+
+    ``interval`` is the 95 % interval of the correlation; its upper end is None where noise may explain all.
+    """
 
     r: float | None
     share: float | None
+    interval: list[float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -359,7 +363,9 @@ def _fc_correlation(evaluation: Evaluation, training: float | None, split: str) 
     return FCCorrelation(
         FreshSeeds(fresh.mean, _spread(fresh.fc_correlation), count, seconds, attainable),
         MeanFC(agreement.r, interval if np.isfinite(interval).all() else None),
-        Corrected(corrected, corrected * abs(corrected)),
+        Corrected(
+            corrected, corrected * abs(corrected), [_finite(x) for x in fresh.corrected_interval(evaluation.ceiling)]
+        ),
         Reliability(model, data),
         Level(agreement.slope, agreement.model, agreement.target, agreement.concordance),
         evaluation.initial.agreement().r if evaluation.initial else None,
@@ -370,6 +376,10 @@ def _fc_correlation(evaluation: Evaluation, training: float | None, split: str) 
             for name, view in evaluation.views.items()
         },
     )
+
+
+def _finite(x: float) -> float | None:
+    return x if np.isfinite(x) else None
 
 
 def _held_out(held_out: HeldOut, split: str) -> HeldOutSummary:
@@ -421,12 +431,21 @@ def headline(summary: Summary) -> str:
         words += f" ({low:.3f} to {high:.3f})"
     if scores.corrected.share is not None and np.isfinite(scores.corrected.share):
         of = "of the variance that can be explained" if data else "of the target's variance, its noise included"
-        words += f": without noise the model explains {100 * max(scores.corrected.share, 0.0):.0f} % {of}"
+        words += f": without noise the model explains {100 * max(scores.corrected.share, 0.0):.0f} %"
+        words += f"{_range(scores.corrected.interval)} {of}"
     words += f"; fibre length alone explains {share(summary.baselines['minus_length'])}"
     if best != "minus_length":
         words += f", and the best predictor without a model, {BASELINE_NAMES.get(best, best)}, "
         words += share(summary.baselines[best])
     return " ".join([words + ".", *_warnings(summary)])
+
+
+def _range(interval) -> str:
+    """The interval of a correlation as shares of the variance."""
+    if not interval or interval[0] is None:
+        return ""
+    low, high = (None if r is None else 100 * max(r, 0.0) ** 2 for r in interval)
+    return f" ({low:.0f} % at least)" if high is None else f" ({low:.0f} to {high:.0f} %)"
 
 
 def _warnings(summary: Summary) -> list[str]:

@@ -73,6 +73,13 @@ def _baselines(values, words: str = "", leaks=None) -> list[tuple[str, str]]:
     ]
 
 
+def _interval(interval) -> str:
+    if not interval or interval[0] is None:
+        return ""
+    low, high = interval
+    return f" (from {low:.3f})" if high is None else f" ({low:.3f} to {high:.3f})"
+
+
 def _leak(leak) -> str:
     return "" if leak is None else f" (leak {leak:.3f})"
 
@@ -89,7 +96,6 @@ def score_rows(summary: Summary) -> list[list[tuple[str, str]]]:
     """Every score beside what it is worth, in sections, as text: for tables."""
     scores = summary.fc_correlation
     fresh, mean, level = scores.fresh_seeds, scores.mean_fc, scores.level
-    interval = f" ({mean.interval[0]:.3f} to {mean.interval[1]:.3f})" if mean.interval else ""
     noise = "both sides" if scores.reliability.data else "the model"
     known = [
         (f"single seeds of {fresh.seconds:g} s" if fresh.seconds else "single seeds", _score(fresh.mean, fresh.sd)),
@@ -97,8 +103,11 @@ def score_rows(summary: Summary) -> list[list[tuple[str, str]]]:
     ]
     sections = [
         [
-            (f"fitted model, mean FC of {fresh.n} fresh seeds", _score(mean.r) + interval),
-            (f"the same without the noise of {noise}", _score(scores.corrected.r)),
+            (f"fitted model, mean FC of {fresh.n} fresh seeds", _score(mean.r) + _interval(mean.interval)),
+            (
+                f"the same without the noise of {noise}",
+                _score(scores.corrected.r) + _interval(scores.corrected.interval),
+            ),
             *(known if fresh.n > 1 else []),
             ("initial parameters, mean FC", _score(scores.initial)),
             ("last training steps", _score(scores.training)),

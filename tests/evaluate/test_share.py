@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fitting.data import hcp_aal2
-from fitting.evaluate import fresh_seeds, split_half_ceiling
+from fitting.evaluate import Ceiling, SeedScores, fresh_seeds, split_half_ceiling
 from fitting.network import Network, simulated_recording
 from fitting.objective import Target
 from fitting.optimize import Parameter, Problem
@@ -15,29 +15,91 @@ from fitting.predict import Simulation
 from fitting.signal import Observation
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("low_pass", [None, 1.0])
-def test_the_true_model_explains_everything(low_pass):
-    """20 regions, recordings and simulations of one length, the mean share of six recordings: 97 to 103 %.
-
-    Shares of single recordings scatter by 0.05 at 90 s and by 0.02 at 300 s, so the mean of six has a standard error
-    of 2 %. At 30 s the reliability of one recording is too uncertain for a share: with a low-pass, single ones run from
-    0.9 to 2.
-    """
-    seconds = 90
-    network = Network(hcp_aal2(regions=20), parameters={"drive": 0.7, "k": 3.0, "signal_speed": 10.0, "sigma": 0.05})
+def scored(seconds, regions, recordings, drive, low_pass, seeds=20):
+    """Scores of the true parameters on each recording of a network, and how reliable it is."""
+    parameters = {"drive": drive, "k": 3.0, "signal_speed": 10.0, "sigma": 0.05}
+    network = Network(hcp_aal2(regions=regions), parameters=parameters)
     observation = Observation(low_pass=low_pass, orthogonalize=False)
     simulation = Simulation(network, observation, f"{seconds + 2} s", "1 ms")
-    scores, shares = None, []
-    for number in range(6):
+    scores = None
+    for number in range(recordings):
         key = jax.random.key(100 + number)
         recording = simulated_recording(network, {}, duration=1000.0 * seconds, dt=1.0, key=key)
         target = Target.of_recordings([recording], observation, False)
         if scores is None:
             problem = Problem(simulation, [Parameter("k", 3.0, 0.5, 10.0)], target)
-            scores = fresh_seeds(problem, {"k": 3.0}, jax.random.key(7), 10)
-        again = replace(scores, target=np.asarray(target.fc))
-        shares.append(again.corrected(split_half_ceiling([recording], observation).reliability) ** 2)
-    assert np.mean(shares) == pytest.approx(1.0, abs=0.03)
+            scores = fresh_seeds(problem, {"k": 3.0}, jax.random.key(7), seeds)
+        yield replace(scores, target=np.asarray(target.fc)), split_half_ceiling([recording], observation)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("low_pass", [None, 1.0])
+@pytest.mark.parametrize(
+    ("seconds", "regions", "recordings", "drive"), [(30, 80, 24, 0.74), (90, 20, 12, 0.7), (300, 20, 6, 0.7)]
+)
+def test_the_true_model_explains_everything(seconds, regions, recordings, drive, low_pass):
+    """Over several recordings 97 to 103 % of what can be explained.
+
+    Shares of single recordings scatter, the more the less reliable they are, and are ratios: what they follow from is
+    averaged before it is divided. Where noise is most of a matrix, as at 30 s of 80 regions at a drive of 0.7 with a
+    low-pass (reliability 0.15), even 60 recordings leave an error of 4 %; there, nothing is asserted.
+    """
+    explained, explicable, single = [], [], []
+    for scores, ceiling in scored(seconds, regions, recordings, drive, low_pass):
+        size = ceiling.reliability * scores.target[np.triu_indices(regions, 1)].var()
+        explicable.append(size)
+        explained.append(scores.corrected(ceiling.reliability) * np.sqrt(size))
+        single.append(scores.mean**2)
+    share = np.mean(explained) ** 2 / np.mean(explicable)
+    print(f"{seconds} s, low-pass {low_pass}: {share:.3f}")
+    assert share == pytest.approx(1.0, abs=0.03)
     # What was called the explained share before: single noisy seeds against the ceiling without noise.
-    assert scores.mean**2 < np.mean(shares) - 0.02
+    assert np.mean(single) < share - 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("low_pass", [None, 1.0])
+def test_intervals_of_the_share_hold_the_truth(low_pass):
+    """Of a network that noise drives: at least 10 of 12, which 95 % intervals miss twice in a hundred studies."""
+    pairs = [scores.corrected_interval(ceiling) for scores, ceiling in scored(90, 20, 12, 0.7, low_pass, 10)]
+    assert sum(low <= 1 <= high for low, high in pairs) >= 10
+    assert np.median([high - low for low, high in pairs]) < 0.3
+
+
+def test_an_interval_follows_from_regions_that_are_drawn_again(rng):
+    """Against a plain loop over resamples, each with its own regions."""
+
+    def noisy(matrix):
+        noise = np.triu(rng.standard_normal((12, 12)), 1)
+        return matrix + 0.5 * (noise + noise.T)
+
+    truth, nothing = noisy(np.zeros((12, 12))) * 2, np.zeros(3)
+    scores = SeedScores(
+        noisy(truth), np.stack([noisy(truth) for _ in range(3)]), nothing, nothing, np.zeros((0, 12)), 10.0
+    )
+    halves = np.stack([noisy(scores.target) for _ in range(2)])
+    low, high = scores.corrected_interval(Ceiling(0.8, 0.9, "", halves, 2.2))
+    counts = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), 1000)
+    drawn = []
+    for count in counts:
+        chosen = np.repeat(np.arange(12), count)
+        a, b = np.array([(i, j) for n, i in enumerate(chosen) for j in chosen[:n] if i != j]).T
+        one, other = halves[0][a, b], halves[1][a, b]
+        r = np.corrcoef(one, other)[0, 1]
+        reliability = 2.2 * r / (1 + 1.2 * r)
+        covariances = [np.cov(scores.matrices[i][a, b], scores.matrices[j][a, b], ddof=0)[0, 1] for i, j in _PAIRS]
+        size = np.mean(covariances) * reliability * scores.target[a, b].var()
+        covariance = np.cov(scores.fc[a, b], scores.target[a, b], ddof=0)[0, 1]
+        drawn.append(covariance / np.sqrt(size) if size > 0 else np.inf)
+    expected = np.quantile(drawn, (0.025, 0.975), method="inverted_cdf")
+    np.testing.assert_allclose((low, high), expected, rtol=1e-9)
+    assert low < scores.corrected(spearman(halves)) < high
+
+
+_PAIRS = [(0, 1), (0, 2), (1, 2)]
+
+
+def spearman(halves):
+    upper = np.triu_indices(12, 1)
+    r = np.corrcoef(halves[0][upper], halves[1][upper])[0, 1]
+    return 2.2 * r / (1 + 1.2 * r)
