@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
+from scipy.sparse.csgraph import shortest_path
 
 from fitting.devices import over_devices, rounds_over_devices
 from fitting.errors import InputError
@@ -86,7 +87,8 @@ def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: i
     Raises
     ------
     InputError
-        If the kind is unknown, or connections are few and no lengths are known where there are none.
+        If the kind is unknown, or connections are missing and weights are not symmetric or the network is not in one
+        piece.
 
     Notes
     -----
@@ -94,6 +96,7 @@ def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: i
     connections (within classes of length). Where connections are missing, those move, too: by the degree and
     length preserving swaps of Betzel and Bassett (PNAS 115, 2018, E4880-E4889), for ``"rewired"`` with all
     lengths in one class, as implemented in netneurotools (the extra ``surrogates``). Symmetric connectomes remain so.
+    Where a pair of regions has no length, a connection that moves there is as long as the shortest way along fibres.
 
     Examples
     --------
@@ -114,12 +117,28 @@ def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: i
     complete = bool((weights[off_diagonal] > 0).all())
     rng = np.random.default_rng(seed)
     classes = 1 if kind == "rewired" else bins
-    made = []
+    if not complete:
+        lengths = _all_lengths(weights, lengths)
+    surrogates = []
     for _ in range(count):
         new = (_permuted if complete else _swapped)(weights, lengths, classes, rng)
-        surrogate = connectome.assign(weights=(connectome.weights.dims, new))
-        made.append(surrogate.assign_attrs(surrogate=kind))
-    return made
+        surrogate = connectome.assign(
+            weights=(connectome.weights.dims, new), lengths=(connectome.lengths.dims, lengths)
+        )
+        surrogates.append(surrogate.assign_attrs(surrogate=kind))
+    return surrogates
+
+
+def _all_lengths(weights, lengths):
+    """Lengths of all pairs: of those without one, the shortest way along connections."""
+    unknown = (lengths <= 0) & ~np.eye(len(lengths), dtype=bool)
+    along = shortest_path(np.where(weights > 0, lengths, 0.0))
+    if not np.isfinite(along[unknown]).all():
+        raise InputError(
+            "surrogates move connections to other pairs of regions, so they need the lengths of all pairs; some are "
+            "unknown, and connections lead to no way between them"
+        )
+    return np.where(unknown, along, lengths)
 
 
 def _permuted(weights, lengths, classes: int, rng):
@@ -140,11 +159,6 @@ def _swapped(weights, lengths, classes: int, rng):
     """Connections swapped between pairs of regions, degrees and (within classes) lengths kept."""
     if not np.array_equal(weights, weights.T):
         raise InputError("surrogates of a connectome with missing connections need symmetric weights; these are not")
-    if (lengths[~np.eye(len(lengths), dtype=bool)] <= 0).any():
-        raise InputError(
-            "surrogates move connections to other pairs of regions, so they need the lengths of all pairs; "
-            "some are zero"
-        )
     try:
         from netneurotools.networks import match_length_degree_distribution
     except ImportError:
@@ -277,7 +291,8 @@ def surrogate_test(
 
     scores = []
     for number, surrogate in enumerate(surrogates):
-        network = replace(problem.network, connectome=surrogate)
+        bounds = replace(problem.network.bounds, shortest=None, longest=None)
+        network = replace(problem.network, connectome=surrogate, bounds=bounds)
         other = replace(problem, predictor=replace(problem.predictor, network=network))
         scores.append(score(other, refit(other)))
         progress(Progress("refitted surrogates", number + 1, len(surrogates)))

@@ -92,8 +92,26 @@ def test_surrogates_of_a_sparse_connectome(rng):
         if kind == "distance_preserving":
             moved = scipy.stats.ks_2samp(lengths[new > 0], lengths[old > 0]).statistic
             assert moved < 0.1
-    with pytest.raises(InputError, match="lengths of all pairs"):
-        surrogate_connectomes(c.assign(lengths=c.lengths * (c.weights > 0)), "rewired", 1, seed=0)
+
+
+def test_connections_that_move_to_where_no_length_is_known_take_the_shortest_way(rng):
+    """By Floyd and Warshall's loop; networks in two pieces are refused."""
+    pytest.importorskip("netneurotools", reason="the extra surrogates is not installed")
+    labels = [f"R{i:02d}.L" for i in range(20)]
+    weights = np.triu(rng.random((20, 20)) * (rng.random((20, 20)) < 0.5), 1)
+    weights = weights + weights.T
+    lengths = np.where(weights > 0, 10 + 90 * (lambda a: a + a.T)(np.triu(rng.random((20, 20)), 1)), 0)
+    way = np.where(weights > 0, lengths, np.inf)
+    for k in range(20):
+        way = np.minimum(way, way[:, [k]] + way[[k]])
+    (surrogate,) = surrogate_connectomes(connectome(weights, lengths, labels), "rewired", 1, seed=0)
+    new, moved = surrogate.weights.values > 0, surrogate.lengths.values
+    assert (new & (weights == 0)).sum() > 20
+    np.testing.assert_allclose(moved[new], np.where(weights > 0, lengths, way)[new])
+    apart = weights.copy()
+    apart[:5, 5:] = apart[5:, :5] = 0
+    with pytest.raises(InputError, match="lead to no way"):
+        surrogate_connectomes(connectome(apart, lengths * (apart > 0), labels), "rewired", 1, seed=0)
 
 
 @pytest.mark.parametrize(
