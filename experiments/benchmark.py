@@ -203,7 +203,7 @@ def measure(name: str) -> dict:
         jax.block_until_ready(function(*arguments))
         seconds.append(time.perf_counter() - start)
     device = jax.devices()[0]
-    found = {
+    row = {
         "case": name,
         "first_s": round(seconds[0], 3),
         "median_s": round(sorted(seconds[1:])[1], 4),
@@ -215,13 +215,13 @@ def measure(name: str) -> dict:
     }
     if many:
         count = MANY[name]["candidates"]
-        found |= {"candidates_per_s": round(count / found["median_s"], 2), "batch": min(many[2], count)}
+        row |= {"candidates_per_s": round(count / row["median_s"], 2), "batch": min(many[2], count)}
     else:
         operations, written = work_of(function.lower(*arguments).compile().as_text())
-        found |= {"operations": operations, "written_mb": round(written / 1e6)}
+        row |= {"operations": operations, "written_mb": round(written / 1e6)}
     if device.platform != "cpu":
-        found["peak_device_mb"] = round((device.memory_stats() or {}).get("peak_bytes_in_use", 0) / 1e6)
-    return found
+        row["peak_device_mb"] = round((device.memory_stats() or {}).get("peak_bytes_in_use", 0) / 1e6)
+    return row
 
 
 def main(arguments: list[str]) -> int:

@@ -25,12 +25,12 @@ def main(config: DictConfig) -> float:
     job = begin(config)
     if job.score is not None:
         return job.score
-    made = announced(job, fit=False)
-    fit, earlier = read_fit(source, made.problem)
-    polished = [stage for stage in made.stages if stage.name == "polish"]
+    prepared = announced(job, fit=False)
+    fit, earlier = read_fit(source, prepared.problem)
+    polished = [stage for stage in prepared.stages if stage.name == "polish"]
     if polished:
         fit = replace(fit, problem=replace(fit.problem, predictor=polished[0].predictor))
-    return conclude(job, made, fit, judge(job, made, fit), earlier)
+    return conclude(job, prepared, fit, judge(job, prepared, fit), earlier)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ def main(config: DictConfig) -> float:
     if job.score is not None:
         return job.score
     resume = resuming(job.config, job.folder)
-    made = announced(job)
-    introduce(job, made)
+    prepared = announced(job)
+    introduce(job, prepared)
     with bars(job.console) as show:
-        fit = made.fit(made.problem, job.config.seed, progress=show, folder=job.folder / "checkpoints", resume=resume)
-    return conclude(job, made, fit, judge(job, made, fit))
+        fit = prepared.fit(
+            prepared.problem, job.config.seed, progress=show, folder=job.folder / "checkpoints", resume=resume
+        )
+    return conclude(job, prepared, fit, judge(job, prepared, fit))
 
 
 if __name__ == "__main__":

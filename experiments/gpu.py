@@ -44,13 +44,13 @@ def bench(device: str, names) -> dict[str, dict]:
     return lines_of("benchmark.py", *(f"case={name}" for name in names), f"device={device}")
 
 
-def rates(found: dict, compiled: dict | None) -> tuple[float | None, float | None]:
+def rates(row: dict, compiled: dict | None) -> tuple[float | None, float | None]:
     """Microseconds for each kernel, and GB written in a second: what shows whether launches or memory take the time."""
     if compiled:
-        rounds = math.ceil(MANY[found["case"]]["candidates"] / found["batch"])
-        return 1e6 * found["median_s"] / (compiled["kernels"] * rounds), compiled["written_gb"] / found["median_s"]
-    if "operations" in found:
-        return 1e6 * found["median_s"] / found["operations"], found["written_mb"] / 1e3 / found["median_s"]
+        rounds = math.ceil(MANY[row["case"]]["candidates"] / row["batch"])
+        return 1e6 * row["median_s"] / (compiled["kernels"] * rounds), compiled["written_gb"] / row["median_s"]
+    if "operations" in row:
+        return 1e6 * row["median_s"] / row["operations"], row["written_mb"] / 1e3 / row["median_s"]
     return None, None
 
 
@@ -80,10 +80,10 @@ def table_of(on_gpu: dict, on_cpu: dict, counted: dict, fits: dict) -> Table:
     def add(name, *cells):
         table.add_row(name, *("-" if x is None else x if isinstance(x, str) else f"{x:.3g}" for x in cells))
 
-    for name, found in on_gpu.items():
+    for name, row in on_gpu.items():
         cpu = on_cpu.get(name, {}).get("median_s")
-        ratio = cpu / found["median_s"] if cpu else None
-        add(name, found["median_s"], cpu, ratio, found.get("peak_device_mb"), *rates(found, counted.get(name)))
+        ratio = cpu / row["median_s"] if cpu else None
+        add(name, row["median_s"], cpu, ratio, row.get("peak_device_mb"), *rates(row, counted.get(name)))
     for experiment, (ours, theirs) in fits.items():
         seconds = (ours["wall_seconds"], theirs and theirs["wall_seconds"])
         add(experiment, *seconds, seconds[1] and seconds[1] / seconds[0], None, None, None)

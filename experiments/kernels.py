@@ -118,9 +118,9 @@ def main(arguments: list[str]) -> int:
         seconds = time.perf_counter() - began
         kernels, written = work_of(compiled.as_text())
         memory = compiled.memory_analysis().temp_size_in_bytes
-        found = {"case": name, "kernels": kernels, "written_gb": round(written / 1e9, 1)}
-        found |= {"memory_mb": round(memory / 1e6), "compile_s": round(seconds, 1), "jax": jax.__version__}
-        print(json.dumps(found), flush=True)
+        row = {"case": name, "kernels": kernels, "written_gb": round(written / 1e9, 1)}
+        row |= {"memory_mb": round(memory / 1e6), "compile_s": round(seconds, 1), "jax": jax.__version__}
+        print(json.dumps(row), flush=True)
     return 0
 
 

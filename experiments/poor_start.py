@@ -41,10 +41,10 @@ def strategies(config: DictConfig, stages) -> dict[str, list]:
 def attempt(config: DictConfig, name: str, drive: float, seed: int) -> dict[str, Any]:
     """Fit by one strategy from one start, and score the result on the same fresh noise as all others."""
     config.parameters.drive.value = drive
-    made = setup(config)
+    prepared = setup(config)
     key = jax.random.fold_in(jax.random.key(config.seed), seed)
-    fit = solve(made.problem, strategies(config, made.stages)[name], key=key)
-    verified, fresh_key = replace(fit.problem, predictor=made.verifier), jax.random.key(config.seed + 1_000_000)
+    fit = solve(prepared.problem, strategies(config, prepared.stages)[name], key=key)
+    verified, fresh_key = replace(fit.problem, predictor=prepared.verifier), jax.random.key(config.seed + 1_000_000)
     raced = int(np.isfinite(fit.race.losses).sum()) if fit.race else 0
     return {
         "strategy": name,

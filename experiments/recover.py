@@ -18,7 +18,7 @@ from scripting.command import run, sentences
 from scripting.outcome import bars
 
 from fitting import InputError
-from fitting.evaluate import DEVIANCE_95, LossProfile, fresh_seeds, identifiability, profile_loss, recovery
+from fitting.evaluate import DEVIANCE_95, LossProfile, fresh_seeds, intervals, profile_loss, recovery
 from fitting.progress import Progress, Reporter
 from fitting.report import figures
 from fitting.units import magnitude
@@ -33,7 +33,8 @@ def kept(file: Path, make) -> dict[str, Any]:
 
 def drawn(config: DictConfig, units: dict[str, str]) -> list[dict[str, float]]:
     """True values, log-uniform over the ranges of a study."""
-    ends = {n: [float(magnitude(v, units[n], n)) for v in pair] for n, pair in config.study.range.items()}
+    ranges = {n: pair for n, pair in config.study.range.items() if pair is not None}
+    ends = {n: [float(magnitude(v, units[n], n)) for v in pair] for n, pair in ranges.items()}
     rng = np.random.default_rng(config.seed)
     return [
         {name: float(np.exp(rng.uniform(*np.log(pair)))) for name, pair in ends.items()}
@@ -43,23 +44,22 @@ def drawn(config: DictConfig, units: dict[str, str]) -> list[dict[str, float]]:
 
 def setup_of(config: DictConfig, number: int, true: dict[str, float], progress: Reporter):
     """The problem of one draw."""
-    config.data.truth, config.data.seed = true, 1000 + number
+    config.data.truth, config.data.seed = {**config.data.truth, **true}, 1000 + number
     return setup(config, progress=progress)
 
 
 def fit_one(config: DictConfig, number: int, true: dict[str, float], progress: Reporter) -> dict[str, Any]:
     """Make a recording, fit it, score the fit, and measure intervals."""
-    made = setup_of(config, number, true, progress)
-    fit = made.fit(made.problem, config.seed + number, progress=progress)
+    prepared = setup_of(config, number, true, progress)
+    fit = prepared.fit(prepared.problem, config.seed + number, progress=progress)
     key = jax.random.fold_in(jax.random.key(config.seed + 1_000_000), number)
-    verified = replace(fit.problem, predictor=made.verifier)
+    verified = replace(fit.problem, predictor=prepared.verifier)
     fresh = fresh_seeds(verified, fit.fitted, key, config.evaluation.fresh_seeds, progress=progress)
-    seeds = config.evaluation.identifiability_seeds
-    found = identifiability(fit.problem, fit.point, key, seeds, progress=progress, around=fit.around)
+    known, _ = intervals(fit, prepared.evaluation, key, progress)
     return {
         "true": true,
         "fitted": {name: float(fit.fitted[name]) for name in true},
-        "intervals": {name: found[name].interval for name in true if name in found},
+        "intervals": {name: known[name].interval for name in true if name in known},
         "fc_correlation": fresh.agreement().r,
         "gradients": fit.gradients.reason if fit.gradients else "",
         "seconds": fit.seconds,
@@ -68,10 +68,10 @@ def fit_one(config: DictConfig, number: int, true: dict[str, float], progress: R
 
 def profile_one(config: DictConfig, number: int, row: dict[str, Any], name: str, progress: Reporter) -> dict[str, Any]:
     """The profile of the loss along a parameter of one draw, and whether its interval holds the true value."""
-    made = setup_of(config, number, row["true"], progress)
+    prepared = setup_of(config, number, row["true"], progress)
     key = jax.random.fold_in(jax.random.key(config.seed + 1), number)
-    point = made.problem.parameters.point(row["fitted"])
-    profile = profile_loss(made.problem, point, name, key, LossProfile(averaged=config.fit.average), progress)
+    point = prepared.problem.parameters.point(row["fitted"])
+    profile = profile_loss(prepared.problem, point, name, key, LossProfile(averaged=config.fit.average), progress)
     low, high = profile.identifiability.interval or (-np.inf, np.inf)
     return {
         "values": profile.values.tolist(),

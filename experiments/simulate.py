@@ -26,12 +26,12 @@ def main(config: DictConfig) -> float:
     job = begin(config)
     if job.score is not None:
         return job.score
-    made = announced(job, fit=False)
-    problem, folder = replace(made.problem, predictor=made.verifier), job.folder
+    prepared = announced(job, fit=False)
+    problem, folder = replace(prepared.problem, predictor=prepared.verifier), job.folder
     values = problem.parameters.values(problem.parameters.start())
     key = jax.random.key(job.config.seed)
     with bars(job.console) as show:
-        scores = fresh_seeds(problem, values, key, made.evaluation.fresh_seeds, stage="simulating", progress=show)
+        scores = fresh_seeds(problem, values, key, prepared.evaluation.fresh_seeds, stage="simulating", progress=show)
     if not first_process():
         return scores.agreement().r
     observation, labels = problem.observation, list(problem.network.labels)
@@ -49,7 +49,7 @@ def main(config: DictConfig) -> float:
     target = np.asarray(problem.target.fc)
     figures.save(figures.fc_matrices(target, scores.fc, labels), folder / "figures" / "fc_matrices")
     figures.save(signals.traces(scores.signals, observation.fs, labels), folder / "figures" / "traces")
-    figures.save(signals.spectra(scores.signals, observation, made.recordings), folder / "figures" / "spectra")
+    figures.save(signals.spectra(scores.signals, observation, prepared.recordings), folder / "figures" / "spectra")
     summary = summarize_simulation(
         scores, structural_baselines(problem.network.connectome, target), time.perf_counter() - job.began
     )

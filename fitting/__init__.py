@@ -1,4 +1,4 @@
-"""Fit whole-brain network models to MEG connectivity by gradients through the simulation.
+"""Fit whole-brain network models to MEG connectivity by derivatives of the simulation.
 
 The names of daily use are here; everything else is in the packages ``data``, ``signal``, ``network``, ``response``,
 ``predict``, ``objective``, ``optimize``, ``evaluate`` and ``report``. Importing ``fitting`` makes every core a device

@@ -113,10 +113,10 @@ def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., 
             own = np.minimum(first + number * each + np.arange(each), count - 1)
             placed = jax.device_put(jax.tree.map(lambda x: x[own], elements), split)  # noqa: B023
             results.append(compiled(size, placed, common))
-        found = jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts]), *results)
+        gathered = jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts]), *results)
         if jax.process_count() > 1:
-            found = multihost_utils.process_allgather(found, tiled=True)
-        return jax.tree.map(lambda x: np.asarray(x)[:count], found)
+            gathered = multihost_utils.process_allgather(gathered, tiled=True)
+        return jax.tree.map(lambda x: np.asarray(x)[:count], gathered)
 
     return every
 
@@ -149,9 +149,9 @@ def over_own_devices(function: Callable[..., Any], batch: int = 1) -> Callable[.
         count = len(jax.tree.leaves(elements)[0])
         size = math.ceil(count / mesh.size)
         own = np.minimum(np.arange(mesh.size * size), count - 1)
-        found = _of_all(function, mesh, min(size, batch), jax.tree.map(lambda x: x[own], elements), common)
-        found = lax.with_sharding_constraint(found, NamedSharding(mesh, P()))
-        return jax.tree.map(lambda x: x[:count], found)
+        gathered = _of_all(function, mesh, min(size, batch), jax.tree.map(lambda x: x[own], elements), common)
+        gathered = lax.with_sharding_constraint(gathered, NamedSharding(mesh, P()))
+        return jax.tree.map(lambda x: x[:count], gathered)
 
     return every
 

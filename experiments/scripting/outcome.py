@@ -52,37 +52,37 @@ def announced(run: Run, fit: bool = True) -> Setup:
         return setup(run.config, lambda expected: run.console.print(str(expected)), fit, show)
 
 
-def introduce(run: Run, made: Setup):
+def introduce(run: Run, prepared: Setup):
     """Say what will be fitted to what."""
-    problem = made.problem
+    problem = prepared.problem
     run.console.print(f"{problem.network.regions} regions; {problem.observation}")
-    if made.dropped:
+    if prepared.dropped:
         run.console.print(
-            f"{len(made.dropped)} regions of the data are not in the connectome: {', '.join(made.dropped)}"
+            f"{len(prepared.dropped)} regions of the data are not in the connectome: {', '.join(prepared.dropped)}"
         )
-    for note in made.notes:
+    for note in prepared.notes:
         run.console.print(note)
     names = ", ".join(p.name for p in problem.parameters.free)
-    run.console.print(f"Fitting {names}: {', '.join(stage.name for stage in made.stages)}. Compiling.")
+    run.console.print(f"Fitting {names}: {', '.join(stage.name for stage in prepared.stages)}. Compiling.")
 
 
-def judge(run: Run, made: Setup, fit: Fit) -> Evaluation:
+def judge(run: Run, prepared: Setup, fit: Fit) -> Evaluation:
     """Evaluate a fit as a run's config has it."""
     seed = run.config.seed
     with bars(run.console) as show:
         return evaluate(
             fit,
-            made.evaluation,
+            prepared.evaluation,
             key=evaluation_key(seed),
-            predictor=made.verifier,
-            recordings=made.recordings,
-            views=made.views,
-            refit=lambda problem: made.fit(problem, seed).fitted,
+            predictor=prepared.verifier,
+            recordings=prepared.recordings,
+            views=prepared.views,
+            refit=lambda problem: prepared.fit(problem, seed).fitted,
             progress=show,
         )
 
 
-def conclude(run: Run, made: Setup, fit: Fit, evaluation: Evaluation, earlier: Summary | None = None) -> float:
+def conclude(run: Run, prepared: Setup, fit: Fit, evaluation: Evaluation, earlier: Summary | None = None) -> float:
     """Write ``summary.json``, ``result.nc``, figures and ``report.html``; returns the correlation of the mean FC.
 
     ``earlier`` is the summary of the fit itself, where that was not made now: its search and gradients are kept.
@@ -90,30 +90,32 @@ def conclude(run: Run, made: Setup, fit: Fit, evaluation: Evaluation, earlier: S
     score = evaluation.fresh.agreement().r
     if not first_process():
         return score
-    notes, config, folder = list(made.notes), run.config, run.folder
+    notes, config, folder = list(prepared.notes), run.config, run.folder
     # A likelihood needs a prediction without noise.
     left = [
         n
         for n in SPARED
-        if not getattr(made.evaluation, n) and not (n == "profile_points" and fit.problem.predictor.noisy)
+        if not getattr(prepared.evaluation, n) and not (n == "profile_points" and fit.problem.predictor.noisy)
     ]
     spared = [f"{SPARED[name]} (evaluation.{name})" for name in left]
     if spared:
         notes.append(f"Not done, as it takes longer than the fit: {', '.join(spared)}.")
-    if made.dropped:
-        notes.append(f"Regions of the data left out, because the connectome has none such: {', '.join(made.dropped)}.")
+    if prepared.dropped:
+        notes.append(
+            f"Regions of the data left out, because the connectome has none such: {', '.join(prepared.dropped)}."
+        )
     seconds = time.perf_counter() - run.began
     summary = summarize(
-        fit, evaluation, seed=config.seed, true=made.true, notes=notes, wall_seconds=seconds, split=made.split
+        fit, evaluation, seed=config.seed, true=prepared.true, notes=notes, wall_seconds=seconds, split=prepared.split
     )
     if earlier:
         kept = {name: getattr(earlier, name) for name in ("search", "gradients", "wall_seconds")}
         summary = dataclasses.replace(summary, **kept)
-    data = to_dataset(fit, evaluation, made.dropped)
+    data = to_dataset(fit, evaluation, prepared.dropped)
     data.to_netcdf(folder / "result.nc", engine="h5netcdf")
     summary.write(folder / "summary.json")
     pictures = draw(
-        summary, data, folder / "figures", fit.problem.observation, made.recordings, **plain(config.figures)
+        summary, data, folder / "figures", fit.problem.observation, prepared.recordings, **plain(config.figures)
     )
     write_html(summary, pictures, command_of(folder), OmegaConf.to_yaml(config), folder / "report.html")
     run.console.print(table(summary))

@@ -24,8 +24,8 @@ def work_of(text: str) -> tuple[int, int]:
             instructions.append(line.strip())
 
     def size(shapes):
-        found = re.findall(r"(\w+)\[([\d,]*)\]", shapes)
-        return sum(BYTES.get(kind, 8) * math.prod(int(n) for n in dims.split(",") if n) for kind, dims in found)
+        arrays = re.findall(r"(\w+)\[([\d,]*)\]", shapes)
+        return sum(BYTES.get(kind, 8) * math.prod(int(n) for n in dims.split(",") if n) for kind, dims in arrays)
 
     def written(name, line):
         # What is called says what is written: the start of a copy that runs beside others names its operands as well. A

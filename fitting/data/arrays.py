@@ -44,9 +44,9 @@ def texts(values, what: str) -> list[str]:
         raise InputError(f"{what}: {error.object!r:.60} is not text in UTF-8; store labels as text") from None
 
 
-def text_of(found: Mapping[str, np.ndarray], names: Iterable[str], what: str) -> str:
+def text_of(arrays: Mapping[str, np.ndarray], names: Iterable[str], what: str) -> str:
     """The one text that a file holds under any of some names; empty if there is none."""
-    told = {name: texts(found[name], f"{what}: {name}") for name in names if name in found}
+    told = {name: texts(arrays[name], f"{what}: {name}") for name in names if name in arrays}
     for name, values in told.items():
         if len(values) != 1:
             raise InputError(f"{what}: {name} must be one text; it holds {len(values)} values")
@@ -109,7 +109,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _npz(path: Path, names: set[str] | None) -> tuple[dict[str, np.ndarray], list[str]]:
-    found, present = {}, []
+    arrays, present = {}, []
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             name = entry.filename.removesuffix(".npy")
@@ -136,16 +136,16 @@ def _npz(path: Path, names: set[str] | None) -> tuple[dict[str, np.ndarray], lis
                 value = np.lib.format.read_array(stream, allow_pickle=False)
             if value.dtype.names:
                 raise InputError(f"{path}: {name} is a table of records; store plain arrays")
-            found[name] = np.char.decode(value, "utf-8") if value.dtype.kind == "S" else value
-    return found, present
+            arrays[name] = np.char.decode(value, "utf-8") if value.dtype.kind == "S" else value
+    return arrays, present
 
 
 def _mat(path: Path, names: set[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     with path.open("rb") as stream:
         if b"MATLAB 7.3" in stream.read(128) or h5py.is_hdf5(path):
             # MATLAB stores columns first.
-            found, present = _hdf5(path, names)
-            return {name: value.T for name, value in found.items()}, present
+            arrays, present = _hdf5(path, names)
+            return {name: value.T for name, value in arrays.items()}, present
     return _apart("mat", path, names)
 
 
@@ -158,8 +158,8 @@ def _apart(program: str, path: Path, names: set[str]) -> tuple[dict[str, np.ndar
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "arrays.npz"
         run_apart(program, path, out, names)
-        found, _ = _npz(out, None)
-    return found, found.pop("__names__").tolist()
+        arrays, _ = _npz(out, None)
+    return arrays, arrays.pop("__names__").tolist()
 
 
 def run_apart(program: str, path: Path, out: Path, names: Iterable[str] = ()):

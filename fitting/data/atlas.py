@@ -247,8 +247,8 @@ def atlas_of(labels: Sequence[str], family: str) -> str:
     """
     shared = {split_label(spelling)[1] for own in OWN_SPELLINGS.values() for spelling in own}
     known = {identify(label, family) for label in labels if split_label(label)[1] not in shared}
-    found = [atlas for atlas in FAMILIES[family] if known & _only(atlas, family)]
-    return found[0] if len(found) == 1 else ""
+    matching = [atlas for atlas in FAMILIES[family] if known & _only(atlas, family)]
+    return matching[0] if len(matching) == 1 else ""
 
 
 def sides_of(labels: Sequence[str]) -> list[str]:
@@ -326,14 +326,14 @@ def refuse_sensors(labels: Sequence[str]):
     channels, electrodes, numbered = (
         [label for label in labels if kind.fullmatch(label)] for kind in (_CHANNEL, _ELECTRODE, _NUMBERED)
     )
-    found = [
+    sensors = [
         *channels,
         *(electrodes if len(electrodes) + len(channels) >= FEWEST_ELECTRODES else []),
         *(numbered if len(numbered) >= FEWEST_NUMBERED else []),
     ]
-    if found and 2 * len(found) >= len(labels):
+    if sensors and 2 * len(sensors) >= len(labels):
         raise InputError(
-            f"these are sensors, not regions ({', '.join(found[:3])}, ...): every sensor sees many regions. "
+            f"these are sensors, not regions ({', '.join(sensors[:3])}, ...): every sensor sees many regions. "
             f"Reconstruct sources first, for example with MNE's mne.beamformer or mne.minimum_norm and "
             f"mne.extract_label_time_course"
         )

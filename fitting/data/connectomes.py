@@ -116,7 +116,7 @@ def read_connectome(
     if lengths == "fibres":
         fibres = _in_mm(parts["lengths"], told or units, where if told else f"{path}: the unit of lengths")
     try:
-        made = connectome(
+        result = connectome(
             parts["weights"],
             fibres,
             parts["labels"],
@@ -128,15 +128,15 @@ def read_connectome(
         )
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    longest = float(made["lengths"].values[made["weights"].values > 0].max(initial=0.0))
-    both = {"L", "R"} <= set(made["hemisphere"].values.tolist())
-    if not told and both and made.sizes["target"] >= SEVERAL and longest < SHORTEST_LONGEST:
+    longest = float(result["lengths"].values[result["weights"].values > 0].max(initial=0.0))
+    both = {"L", "R"} <= set(result["hemisphere"].values.tolist())
+    if not told and both and result.sizes["target"] >= SEVERAL and longest < SHORTEST_LONGEST:
         raise InputError(
-            f"{path}: the longest connection of {made.sizes['target']} regions in both hemispheres would be "
+            f"{path}: the longest connection of {result.sizes['target']} regions in both hemispheres would be "
             f"{longest:g} mm; are the lengths in cm? Say so (data.length_units=cm, or units='cm' in the file), or "
             f"store units='mm' if they are in mm"
         )
-    return made
+    return result
 
 
 def _in_mm(lengths, unit: str, what: str) -> np.ndarray:
@@ -146,10 +146,10 @@ def _in_mm(lengths, unit: str, what: str) -> np.ndarray:
     return lengths if unit == "mm" or lengths.dtype.kind not in "fiu" else lengths * magnitude(f"1 {unit}", "mm")
 
 
-def unit_of(found: Mapping[str, np.ndarray], path: Path, names: Iterable[str]) -> tuple[str, str]:
+def unit_of(arrays: Mapping[str, np.ndarray], path: Path, names: Iterable[str]) -> tuple[str, str]:
     """Where a file of arrays says a unit, by any of some names or a dataset's attribute, and the unit."""
-    held = [name for name in names if name in found]
-    return f"{path}: {', '.join(held)}", text_of(found, held, str(path))
+    held = [name for name in names if name in arrays]
+    return f"{path}: {', '.join(held)}", text_of(arrays, held, str(path))
 
 
 def sidecar_unit(path: Path) -> tuple[str, str]:
@@ -176,14 +176,14 @@ def _arrays(path: Path) -> dict:
         "centres": CENTRES,
         "hemispheres": HEMISPHERES,
     }
-    found, present = read_arrays(path, (*sum(kinds.values(), ()), *UNITS, "atlas"))
+    arrays, present = read_arrays(path, (*sum(kinds.values(), ()), *UNITS, "atlas"))
     parts: dict = {}
     for part, names in kinds.items():
-        held = [name for name in names if name in found]
+        held = [name for name in names if name in arrays]
         if len(held) > 1:
             raise InputError(f"{path} holds {' and '.join(held)}; which of them are the {part} cannot be told")
         if held:
-            parts[part] = found[held[0]]
+            parts[part] = arrays[held[0]]
     # Lengths may follow from centres.
     needed = ("weights", "labels") if "centres" in parts else ("weights", "lengths", "labels")
     missing = [part for part in needed if part not in parts]
@@ -192,8 +192,8 @@ def _arrays(path: Path) -> dict:
     parts["labels"] = texts(parts["labels"], f"{path}: labels")
     if "hemispheres" in parts:
         parts["hemispheres"] = hemispheres_of(parts["hemispheres"], f"{path}: hemispheres")
-    parts["units"] = unit_of(found, path, (*UNITS, *(f"{name}.units" for name in LENGTHS)))
-    parts["atlas"] = text_of(found, ("atlas",), str(path))
+    parts["units"] = unit_of(arrays, path, (*UNITS, *(f"{name}.units" for name in LENGTHS)))
+    parts["atlas"] = text_of(arrays, ("atlas",), str(path))
     return parts
 
 
@@ -323,16 +323,16 @@ def _folder(path: Path) -> dict:
 
 
 def _bids(path: Path) -> dict:
-    found = sorted(file for file in path.rglob("*_weights.tsv") if file.parent.name == "net")
-    if not found:
+    files = sorted(file for file in path.rglob("*_weights.tsv") if file.parent.name == "net")
+    if not files:
         raise InputError(
             f"{path} holds no connectome: neither weights.txt (The Virtual Brain), nor weights.csv, nor "
             f"net/*_weights.tsv (BIDS)"
         )
-    if len(found) > 1:
-        some = ", ".join(str(file.relative_to(path)) for file in found[:4])
-        raise InputError(f"{path} holds {len(found)} connectomes ({some}, ...); name the folder of one of them")
-    weights = found[0]
+    if len(files) > 1:
+        some = ", ".join(str(file.relative_to(path)) for file in files[:4])
+        raise InputError(f"{path} holds {len(files)} connectomes ({some}, ...); name the folder of one of them")
+    weights = files[0]
     stem = weights.name.removesuffix("_weights.tsv")
     lengths = [weights.with_name(f"{stem}_{name}.tsv") for name in ("distances", "lengths", "tract_lengths")]
     if not any(file.is_file() for file in lengths):
@@ -389,7 +389,7 @@ def _bids_pointed(matrix: Path, root: Path) -> list[str]:
     """Labels to which the fields CoordsRows and CoordsColumns of a matrix's sidecar point; none if it has neither."""
     sidecar = matrix.with_suffix(".json")
     fields = read_json(sidecar) if sidecar.is_file() else {}
-    found: dict[str, list[str]] = {}
+    named: dict[str, list[str]] = {}
     for key in ("CoordsRows", "CoordsColumns"):
         names = fields.get(key, [])
         names = [names] if isinstance(names, str) else names
@@ -397,11 +397,11 @@ def _bids_pointed(matrix: Path, root: Path) -> list[str]:
             raise InputError(f"{sidecar}: {key} must name files of labels; got {fields[key]!r:.60}")
         for name in names:
             labels = _bids_table(_bids_file(name, sidecar, key, root))
-            if labels and found.setdefault(key, labels) != labels:
+            if labels and named.setdefault(key, labels) != labels:
                 raise InputError(f"{sidecar}: {key} names files of different labels; name the one that is meant")
-        if names and key not in found:
+        if names and key not in named:
             raise InputError(f"{sidecar}: {key} names {', '.join(names)}, which holds no labels; name a *_labels.json")
-    both = list(found.values())
+    both = list(named.values())
     if both and both[0] != both[-1]:
         raise InputError(
             f"{sidecar}: CoordsRows and CoordsColumns must name the same labels in the same order, because rows and "

@@ -82,14 +82,14 @@ def main(path, out, largest, names):
                 f"{' and '.join(groups.values())} lie in different groups, so that they may not belong together: "
                 f"store them in one group"
             )
-        found = {}
+        arrays = {}
         for name, item in held.items():
             check(item.name[1:], item, largest)
-            found[name] = text(file, item)
+            arrays[name] = text(file, item)
             unit = np.ravel(item.attrs.get("units", ()))
             if unit.size:
-                found[f"{name}.units"] = np.array([u.decode() if isinstance(u, bytes) else str(u) for u in unit], str)
-    np.savez(out, __names__=np.array(present, str), **found)
+                arrays[f"{name}.units"] = np.array([u.decode() if isinstance(u, bytes) else str(u) for u in unit], str)
+    np.savez(out, __names__=np.array(present, str), **arrays)
 
 
 if __name__ == "__main__":

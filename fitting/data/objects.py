@@ -82,10 +82,10 @@ def _atlas(atlas: str, names: list[str]) -> str:
     if not atlas:
         return ""
     own, family = family_with(check_atlas(atlas)), family_of(names)
-    found = family if family != own else atlas_of(names, own)
-    if found and found != atlas:
+    theirs = family if family != own else atlas_of(names, own)
+    if theirs and theirs != atlas:
         raise InputError(
-            f"the labels ({', '.join(names[:3])}, ...) are those of {found}, not of {atlas}; name their atlas, or none"
+            f"the labels ({', '.join(names[:3])}, ...) are those of {theirs}, not of {atlas}; name their atlas, or none"
         )
     return atlas
 
@@ -462,8 +462,8 @@ def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[x
             f"{whose}{len(missing)} region(s) of the connectome are not in the data: {', '.join(missing)}. "
             f"Unknown region labels in the data: {', '.join(dropped) if dropped else 'none'}"
         )
-    found = data.isel({dim: index for dim in ("region", "other") if dim in data.dims})
-    return found.assign_coords({dim: wanted for dim in ("region", "other") if dim in data.dims}), dropped
+    chosen = data.isel({dim: index for dim in ("region", "other") if dim in data.dims})
+    return chosen.assign_coords({dim: wanted for dim in ("region", "other") if dim in data.dims}), dropped
 
 
 def _match_plain_spellings(at: dict[str, int], wanted: list[str], have: list[str], known: set[str]):

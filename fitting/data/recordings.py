@@ -166,7 +166,7 @@ def read_recordings(path: str | Path, *, fs: float | None = None, atlas: str = "
             f"{path} holds {series[0]} and {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}; whether all of "
             f"them are recordings cannot be told: name a folder that holds nothing else, or one file"
         )
-    found = []
+    recordings = []
     for name in names:
         file = path / name
         if not file.resolve().is_relative_to(path.resolve()):
@@ -174,8 +174,8 @@ def read_recordings(path: str | Path, *, fs: float | None = None, atlas: str = "
         one = _read(file, fs, atlas, Path(path.resolve().name, name))
         stem = _NOT_SUBJECT.sub("", name.with_suffix("").as_posix()).strip("_/").replace("/", "_")
         one.attrs |= {"subject": one.attrs["subject"] or stem, "provenance": name.as_posix()}
-        found.append(one)
-    return found
+        recordings.append(one)
+    return recordings
 
 
 def _rate(time: np.ndarray, path: Path) -> float:
@@ -235,15 +235,15 @@ def _netcdf(path: Path) -> dict[str, Any]:
 
 def _arrays(path: Path) -> dict[str, Any]:
     words = ("subject", "run", "atlas")
-    found, present = read_arrays(path, (*SIGNALS, *RATES, *LABELS, *BAD, *HEMISPHERES, "units", *words))
+    arrays, present = read_arrays(path, (*SIGNALS, *RATES, *LABELS, *BAD, *HEMISPHERES, "units", *words))
 
     def one(names, needed=True):
-        held = [name for name in names if name in found]
+        held = [name for name in names if name in arrays]
         if len(held) > 1:
             raise InputError(f"{path} holds {' and '.join(held)}; which of them is meant cannot be told")
         if needed and not held:
             raise InputError(f"{path} holds {', '.join(present) or 'nothing'}; one of {', '.join(names)} is needed")
-        return found[held[0]] if held else None
+        return arrays[held[0]] if held else None
 
     signals, labels, fs, bad = one(SIGNALS), one(LABELS), one(RATES, False), one(BAD, False)
     parts: dict[str, Any] = {"signals": signals, "labels": texts(labels, f"{path}: labels")}
@@ -263,8 +263,8 @@ def _arrays(path: Path) -> dict[str, Any]:
                 f"{bad.dtype} of shape {bad.shape} for {len(np.atleast_1d(signals))} samples"
             )
         parts |= {"bad": bad.tolist()} if segments else {"marked": bad.ravel() != 0}
-    said = {name: text_of(found, (name,), str(path)) for name in words}
-    said["units"] = text_of(found, ("units", *(f"{name}.units" for name in SIGNALS)), str(path))
+    said = {name: text_of(arrays, (name,), str(path)) for name in words}
+    said["units"] = text_of(arrays, ("units", *(f"{name}.units" for name in SIGNALS)), str(path))
     return parts | {name: value for name, value in said.items() if value}
 
 
@@ -293,11 +293,11 @@ def _events(path: Path) -> list[Path]:
     """The events tables beside a recording that are about it: their names have its entities, and no other ones."""
     own = path.stem.split("_")
     keys = {piece.partition("-")[0] for piece in own if "-" in piece}
-    found = []
+    tables = []
     for file in sorted(path.parent.glob("*_events.[ct]sv")):
         pieces = [piece for piece in file.stem.split("_")[:-1] if piece not in own]
         if not pieces:
-            found.append(file)
+            tables.append(file)
         elif all("-" in piece and piece.partition("-")[0] not in keys for piece in pieces) and set(own) & set(
             file.stem.split("_")
         ):
@@ -305,7 +305,7 @@ def _events(path: Path) -> list[Path]:
                 f"{file} is about {', '.join(pieces)}; whether {path.name} is that recording cannot be told: give both "
                 f"names the same entities, or move the table elsewhere"
             )
-    return found
+    return tables
 
 
 def _bad_events(path: Path) -> list[tuple[float, float]]:

@@ -48,13 +48,13 @@ def read_fc(path: str | Path, *, atlas: str = "") -> xr.DataArray:
     if suffix in (".csv", ".tsv", ".txt"):
         matrix, labels = read_labelled_matrix(path)
     elif suffix in (".npz", ".mat", ".h5", ".hdf5"):
-        found, present = read_arrays(path, (*MATRIX, *LABELS, *HEMISPHERES, "atlas"))
-        matrix, named = (_one(found, present, names, path) for names in (MATRIX, LABELS))
+        arrays, present = read_arrays(path, (*MATRIX, *LABELS, *HEMISPHERES, "atlas"))
+        matrix, named = (_one(arrays, present, names, path) for names in (MATRIX, LABELS))
         labels = texts(named, f"{path}: labels")
-        if any(name in found for name in HEMISPHERES):
-            told = _one(found, present, HEMISPHERES, path)
+        if any(name in arrays for name in HEMISPHERES):
+            told = _one(arrays, present, HEMISPHERES, path)
             sides["hemispheres"] = hemispheres_of(told, f"{path}: hemispheres")
-        atlas = atlas or text_of(found, ("atlas",), str(path))
+        atlas = atlas or text_of(arrays, ("atlas",), str(path))
     elif suffix in (".nc", ".nc4"):
         dataset = read_dataset(path)
         square = [v for v in dataset.data_vars.values() if v.ndim == 2 and v.shape[0] == v.shape[1]]
@@ -73,11 +73,11 @@ def read_fc(path: str | Path, *, atlas: str = "") -> xr.DataArray:
     else:
         raise InputError(f"cannot read an FC matrix from {suffix or 'a file without extension'}; use .csv, .npz or .nc")
     try:
-        made = fc_target(matrix, labels, provenance=path.name, atlas=atlas, **sides)
+        target = fc_target(matrix, labels, provenance=path.name, atlas=atlas, **sides)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    _refuse_others(made, path)
-    return made
+    _refuse_others(target, path)
+    return target
 
 
 def _refuse_others(fc: xr.DataArray, path: Path):
@@ -94,10 +94,10 @@ def _refuse_others(fc: xr.DataArray, path: Path):
         raise InputError(f"{path}: all pairs of regions have the value {pairs[0]:g}; nothing can be fitted to that")
 
 
-def _one(found: dict, present: list[str], names: tuple[str, ...], path: Path) -> np.ndarray:
-    held = [name for name in names if name in found]
+def _one(arrays: dict, present: list[str], names: tuple[str, ...], path: Path) -> np.ndarray:
+    held = [name for name in names if name in arrays]
     if not held:
         raise InputError(f"{path} holds {', '.join(present) or 'nothing'}; one of {', '.join(names)} is needed")
     if len(held) > 1:
         raise InputError(f"{path} holds {' and '.join(held)}; which of them is meant cannot be told")
-    return found[held[0]]
+    return arrays[held[0]]

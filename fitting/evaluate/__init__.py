@@ -8,6 +8,7 @@ from fitting.evaluate.evaluation import (
     HeldOut,
     ViewScore,
     evaluate,
+    intervals,
     orthogonalization_views,
 )
 from fitting.evaluate.expectation import Expectation, expect
@@ -52,6 +53,7 @@ __all__ = [
     "held_out_baselines",
     "identifiability",
     "independent_targets",
+    "intervals",
     "leak_of_baselines",
     "leak_of_fit",
     "orthogonalization_views",

@@ -179,8 +179,8 @@ def spatial_autoregression(connectome: xr.Dataset, fc, seen=None) -> tuple[float
     grid = np.linspace(0.01, 0.99, 25)
     best = int(np.argmin([loss(rho) for rho in grid]))
     bounds = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
-    found = scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    rho = float(found.x) if found.fun < loss(grid[best]) else float(grid[best])
+    optimum = scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    rho = float(optimum.x) if optimum.fun < loss(grid[best]) else float(grid[best])
     return rho, predict(rho)
 
 
@@ -213,11 +213,11 @@ def _low_rank(y, rows, columns, train, regions: int, rank: int, constant: bool):
 
     def jacobian(x):
         _, loadings = unpack(x)
-        found = np.zeros((len(y), regions, loadings.shape[1]))
+        slopes = np.zeros((len(y), regions, loadings.shape[1]))
         every = np.arange(len(y))
-        found[every, i] += loadings[j]
-        found[every, j] += loadings[i]
-        return np.concatenate([np.full((len(y), 1), float(constant)), found.reshape(len(y), -1)], axis=1)
+        slopes[every, i] += loadings[j]
+        slopes[every, j] += loadings[i]
+        return np.concatenate([np.full((len(y), 1), float(constant)), slopes.reshape(len(y), -1)], axis=1)
 
     for count in range(1, rank + 1):
         if count > 1:
@@ -228,6 +228,6 @@ def _low_rank(y, rows, columns, train, regions: int, rank: int, constant: bool):
         start = np.concatenate([[offset], loadings.ravel()])
         # Connectivity that is mostly noise has flat valleys: what a few steps do not find there means nothing.
         method = "lm" if len(y) >= len(start) else "trf"
-        found = scipy.optimize.least_squares(residuals, start, jacobian, method=method, max_nfev=200)
-        offset, loadings = unpack(found.x)
+        optimum = scipy.optimize.least_squares(residuals, start, jacobian, method=method, max_nfev=200)
+        offset, loadings = unpack(optimum.x)
     return offset + (loadings[rows] * loadings[columns]).sum(1)

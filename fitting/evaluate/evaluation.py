@@ -226,7 +226,7 @@ def evaluate(
         initial = fresh_seeds(
             verified, fit.initial, initial_key, settings.initial_seeds, stage=stage, progress=progress
         )
-    identified, profiles = _uncertainty(fit, settings, stage_key(key, "uncertainty"), progress)
+    identified, profiles = intervals(fit, settings, stage_key(key, "uncertainty"), progress)
     nulls, surrogates, notes = _nulls(fit, settings, refit, stage_key(key, "nulls"), progress)
     found_again: Mapping[str, np.ndarray] = {}
     if settings.recoveries and refit:
@@ -270,8 +270,23 @@ def _with_predictor(problem: Problem, predictor: Predictor) -> Problem:
     return replace(problem, predictor=replace(predictor, network=problem.network))
 
 
-def _uncertainty(fit: Fit, settings: EvaluationSettings, key, progress):
-    """What is known of each global parameter: on noise seeds, or by the likelihood where there is no noise."""
+def intervals(
+    fit: Fit, settings: EvaluationSettings, key, progress: Reporter = silent
+) -> tuple[dict[str, Identifiability], dict[str, Profile]]:
+    """What is known of each global parameter: on noise seeds, or by the likelihood where there is no noise.
+
+    Parameters
+    ----------
+    fit : Fit
+    settings : EvaluationSettings
+    key : PRNG key
+    progress : callable, optional
+
+    Returns
+    -------
+    identified, profiles : dict
+        By parameter.
+    """
     problem, point = fit.problem, fit.point
     if not problem.predictor.noisy:
         if not np.isfinite(float(jax.jit(problem.value)(point, key)[0])):

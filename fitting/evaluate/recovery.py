@@ -34,8 +34,8 @@ def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray]) -
     --------
     >>> import numpy as np
     >>> from fitting.evaluate import recovery
-    >>> found = recovery({"k": np.array([1.0, 2.0, 4.0])}, {"k": np.array([1.1, 2.2, 4.4])})
-    >>> round(found["k"]["median_relative_error"], 3), round(found["k"]["correlation"], 3)
+    >>> errors = recovery({"k": np.array([1.0, 2.0, 4.0])}, {"k": np.array([1.1, 2.2, 4.4])})
+    >>> round(errors["k"]["median_relative_error"], 3), round(errors["k"]["correlation"], 3)
     (0.1, 1.0)
     """
     errors = {}

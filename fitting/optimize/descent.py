@@ -125,9 +125,9 @@ class Descent:
         analysis = compiled.memory_analysis()
         status, rows, point = self._descend(problem, compiled, (rows, point, memory), step_key, record, progress)
         chosen, best = self._choose(problem, rows, point, start, check_key)
-        status, found = verdict(problem, status, best)
+        status, sentence = verdict(problem, status, best)
         bad = sum(not row["finite"] for row in rows)
-        notes = [found] if found else []
+        notes = [sentence] if sentence else []
         if chosen == "start":
             notes.append("No step was better than the start on new noise, so the start is the result.")
         if bad:

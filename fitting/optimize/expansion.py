@@ -180,8 +180,8 @@ class Linearized:
 
     def expand(self, x: np.ndarray, prediction, slopes) -> Expansion:
         """The loss around a point, by its predictions and their slopes."""
-        found = self._expand(jnp.asarray(x, jnp.result_type(float)), prediction, slopes)
-        return Expansion(*jax.tree.map(lambda each: np.asarray(each, float), found))
+        leaves = self._expand(jnp.asarray(x, jnp.result_type(float)), prediction, slopes)
+        return Expansion(*jax.tree.map(lambda each: np.asarray(each, float), leaves))
 
     def surroundings(self, x: np.ndarray, prediction, slopes) -> Surroundings:
         """How the loss around a point scatters over noise seeds: its jackknife's pseudo-values."""

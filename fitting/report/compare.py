@@ -35,15 +35,15 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
     InputError
         If a place does not exist or holds no run.
     """
-    found: list[Path] = []
+    folders: list[Path] = []
     for place in places:
         if not place.is_dir():
             raise InputError(f"there is no folder {place}")
         runs = sorted({file.parent for name in (BEGUN, ENDED) for file in place.rglob(name)}, key=_natural)
         if not runs:
             raise InputError(f"{place} holds no run: neither {BEGUN} nor {ENDED} lies in it or below it")
-        found += [run for run in runs if run not in found]
-    return found
+        folders += [run for run in runs if run not in folders]
+    return folders
 
 
 def _natural(path: Path):
@@ -81,14 +81,14 @@ def read_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise InputError(f"{file} is damaged: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise InputError(f"{file} is damaged: it does not hold what a run writes")
-    return found
+    return content
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

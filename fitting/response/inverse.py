@@ -39,11 +39,11 @@ def _one_after_the_other(matrix):
 
 @inverse.defjvp
 def _(primals, tangents):
-    found = inverse(*primals)
+    inverted = inverse(*primals)
     product = jnp.matmul(
-        jnp.matmul(found, tangents[0], precision=lax.Precision.HIGHEST), found, precision=lax.Precision.HIGHEST
+        jnp.matmul(inverted, tangents[0], precision=lax.Precision.HIGHEST), inverted, precision=lax.Precision.HIGHEST
     )
-    return found, -product
+    return inverted, -product
 
 
 def eliminate(matrix: Float[Array, "row n n"]) -> Float[Array, "row n n"]:

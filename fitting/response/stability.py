@@ -102,11 +102,11 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
         first = (root, right, left, jnp.asarray(jnp.inf, linear.local.dtype), 0)
         root, right, left, move, _ = lax.while_loop(going, again, first)
         # NaN is not found either.
-        found = move <= tolerance
-        root, right, left = (jnp.where(found, x, y) for x, y in ((root, 0.0), (right, 1.0), (left, 1.0)))
+        settled = move <= tolerance
+        root, right, left = (jnp.where(settled, x, y) for x, y in ((root, 0.0), (right, 1.0), (left, 1.0)))
         # At the root this subtracts zero, and carries the derivative by the network.
         root = root - (left @ difference(linear, root) @ right) / (left @ slope(fixed, root) @ right)
-        return jnp.where(found, root, FAR_LEFT)
+        return jnp.where(settled, root, FAR_LEFT)
 
     # One root at a time: XLA's batches of LAPACK calls, side by side, can wait for each other for ever.
     roots = lax.map(refine, values[order])
