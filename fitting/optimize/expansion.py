@@ -108,7 +108,7 @@ class Linearized:
     """
 
     def __init__(self, problem: Problem, point: Mapping[str, Any], names, keys):
-        self.keys = keys
+        self.names, self.keys = names, keys
         ahead = replace(problem, predictor=problem.predictor.forward_mode())
 
         def at(x):

@@ -141,9 +141,7 @@ class GaussNewton:
                 start = np.array([float(candidate.point[name]) for name in names])
                 paths.append(self._everywhere(start, model, calls, tell))
         tell(self.rounds, paths[-1].expansions[-1])
-        losses = np.array([path.expansions[-1].loss for path in paths])
-        best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
-        return self._ended(fit, paths[best], model, names, best, losses, key, progress, store)
+        return self._ended(fit, paths, model, key, progress, store)
 
     def _seeds(self, problem: Problem) -> int:
         if not problem.predictor.noisy:
@@ -221,8 +219,11 @@ class GaussNewton:
             return "exact"
         return "two-sided" if self.measures else "one-sided"
 
-    def _ended(self, fit: Fit, path: _Path, model: Linearized, names, best: int, losses, key, progress, store) -> Fit:
-        notes = []
+    def _ended(self, fit: Fit, paths: list[_Path], model: Linearized, key, progress, store) -> Fit:
+        """The fit after the best path."""
+        losses, notes, names = np.array([path.expansions[-1].loss for path in paths]), [], model.names
+        best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
+        path = paths[best]
         if len(losses) > 1:
             lowest, highest = np.nanmin(losses), np.nanmax(losses)
             notes.append(f"{len(losses)} starts ended at losses from {lowest:.3f} to {highest:.3f}.")

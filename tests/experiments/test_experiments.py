@@ -51,7 +51,7 @@ def test_debug_run_writes_everything(debug_run):
     scores = summary["fc_correlation"]
     assert {"initial", "training", "held_out", "fresh_seeds", "views"} <= set(scores)
     assert set(scores["mean_fc"]) == {"r", "interval"}
-    assert set(scores["corrected"]) == {"r", "share"}
+    assert set(scores["corrected"]) == {"r", "share", "interval"}
     assert set(scores["reliability"]) == {"model", "data"}
     assert {"slope", "model", "target"} <= set(scores["level"])
     assert set(summary["nulls"]) == {"as_fitted", "zero_delays", "one_delay"}
@@ -459,6 +459,31 @@ def test_a_fit_by_linear_response(tmp_path):
     again = run("fit.py", "experiment=debug", "solver=response", f"hydra.run.dir={tmp_path}")
     assert again.returncode == 2
     assert "already holds a fit" in again.stderr
+
+
+@pytest.mark.slow
+def test_a_recovery_study(tmp_path):
+    """Two draws of eight regions, by one step of linear response; what is there is not computed again."""
+    arguments = (
+        "experiment=recovery_meg", "data.regions=8", "data.duration=20 s", "study.draws=2", "solver.stages=[fit]",
+        "fit.steps=1", "observation.low_pass=null", "simulation.duration=8 s", "evaluation.fresh_seeds=1",
+        "evaluation.duration=8 s", f"hydra.run.dir={tmp_path}",
+    )  # fmt: skip
+    done = run("recover.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    study = json.loads((tmp_path / "recovery.json").read_text())
+    draws = [json.loads((tmp_path / f"draw_{number:02d}.json").read_text()) for number in range(2)]
+    assert set(study) == set(draws[0]["true"]) == {"k", "signal_speed", "drive"}
+    assert draws[0]["true"] != draws[1]["true"]
+    for name, row in study.items():
+        errors = [abs(draw["fitted"][name] / draw["true"][name] - 1) for draw in draws]
+        assert row["median_relative_error"] == pytest.approx(np.mean(errors))
+        inside = [low <= draw["true"][name] <= high for draw in draws for low, high in [draw["intervals"][name]]]
+        assert (row["intervals"], row["covered"]) == (2, sum(inside))
+    assert (tmp_path / "figures" / "recovery.png").stat().st_size > 5000
+    import recover
+
+    assert recover.kept(tmp_path / "draw_00.json", pytest.fail) == draws[0]
 
 
 @pytest.mark.slow
