@@ -1,5 +1,7 @@
 """Measure time and memory, one JSON line per case: ``python experiments/benchmark.py [case=NAME ...] [device=gpu]``.
 
+With ``hydra.run.dir=FOLDER`` the lines are also written to FOLDER/benchmark.jsonl.
+
 Each case runs in a process of its own, so that its peak memory means something. ``first_s`` includes
 compiling, ``median_s`` is the median of three later runs. The network cases are 80 regions of the
 embedded connectome, 6 s in steps of 0.1 ms, with noise, in 32 bits. ``operations`` are what the compiled program
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 STEPS_MS = 6000.0
 
@@ -229,26 +232,40 @@ def main(arguments: list[str]) -> int:
     if arguments and arguments[0] == "--in-process":
         print(json.dumps(measure(arguments[1])), flush=True)
         return 0
-    devices = [argument.removeprefix("device=") for argument in arguments if argument.startswith("device=")]
-    names = [argument.removeprefix("case=") for argument in arguments if not argument.startswith("device=")]
-    known = [*CASES, *MANY]
-    unknown = [name for name in names if name not in known]
-    if unknown or not set(devices) <= {"cpu", "gpu"}:
-        what = f"unknown case {', '.join(unknown)}" if unknown else f"unknown device {', '.join(devices)}"
-        print(f"error: {what}; choose from {', '.join(known if unknown else ('cpu', 'gpu'))}", file=sys.stderr)
+    settings = [argument.partition("=")[::2] for argument in arguments]
+    names = [value for setting, value in settings if setting == "case"]
+    chosen = {setting: value for setting, value in settings if setting != "case"}
+    known, devices = [*CASES, *MANY], ("cpu", "gpu")
+    refused = [f"unknown case {name}; choose from {', '.join(known)}" for name in names if name not in known]
+    if chosen.get("device", "cpu") not in devices:
+        refused.append(f"unknown device {chosen['device']}; choose from {', '.join(devices)}")
+    refused += [
+        f"there is no setting {setting!r} here, but case, device and hydra.run.dir"
+        for setting in chosen
+        if setting not in ("device", "hydra.run.dir")
+    ]
+    if refused:
+        print(f"error: {refused[0]}", file=sys.stderr)
         return 2
     environment = dict(os.environ)
-    if devices:
-        environment["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[devices[-1]]
+    if "device" in chosen:
+        environment["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[chosen["device"]]
     # A simulation is faster on one thread (see fitting/environment.py); connectivity and linear response on all.
     alone = environment | {"NPROC": environment.get("NPROC", "1")}
-    return max(
-        subprocess.call(
-            [sys.executable, __file__, "--in-process", name],
-            env=alone if name.startswith(("network", "candidates")) else environment,
+    codes, lines = [], ""
+    for name in names or CASES:
+        own = alone if name.startswith(("network", "candidates")) else environment
+        done = subprocess.run(
+            [sys.executable, __file__, "--in-process", name], env=own, stdout=subprocess.PIPE, text=True
         )
-        for name in names or CASES
-    )
+        print(done.stdout, end="", flush=True)
+        codes.append(done.returncode)
+        lines += done.stdout
+        if "hydra.run.dir" in chosen:
+            folder = Path(chosen["hydra.run.dir"])
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "benchmark.jsonl").write_text(lines, encoding="utf-8")
+    return max(codes)
 
 
 if __name__ == "__main__":

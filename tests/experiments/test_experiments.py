@@ -407,14 +407,18 @@ def test_data_of_a_recording_bring_the_meg_observation():
         assert config.observation.orthogonalize is False
 
 
-def test_benchmark_prints_json_lines():
-    done = run("benchmark.py", "case=envelope_fc_32_bits")
+def test_benchmark_prints_json_lines(tmp_path):
+    done = run("benchmark.py", "case=envelope_fc_32_bits", f"hydra.run.dir={tmp_path / 'new'}")
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout)
     assert line["case"] == "envelope_fc_32_bits"
     assert line["median_s"] > 0
     assert line["peak_rss_mb"] > 0
-    assert run("benchmark.py", "case=nothing").returncode == 2
+    assert (tmp_path / "new" / "benchmark.jsonl").read_text() == done.stdout
+    for arguments, words in (("case=nothing", "unknown case nothing"), ("seed=1", "no setting 'seed' here")):
+        refused = run("benchmark.py", arguments)
+        assert refused.returncode == 2
+        assert words in refused.stderr
 
 
 @pytest.mark.slow
