@@ -114,8 +114,10 @@ def region_interval(model, target, pairs=None, seed: int = 0) -> tuple[float, fl
     m, t = np.asarray(model, float)[pairs], np.asarray(target, float)[pairs]
     if _constant(m) or _constant(t):
         return float("nan"), float("nan")
-    scale = np.sqrt(covariances(weight, m, m) * covariances(weight, t, t))
-    scores = covariances(weight, m, t)[scale > 0] / scale[scale > 0]
+    scale = np.sqrt(np.maximum(covariances(weight, m, m) * covariances(weight, t, t), 0.0))
+    # The variance of a resample of one pair is zero up to rounding.
+    varied = scale > 1e-12 * scale.max()
+    scores = covariances(weight, m, t)[varied] / scale[varied]
     if len(scores) == 0:
         return float("nan"), float("nan")
     low, high = np.percentile(scores, (2.5, 97.5))

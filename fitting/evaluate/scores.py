@@ -132,8 +132,9 @@ class SeedScores:
         reliability = np.ones(len(weight))
         if ceiling is not None and ceiling.halves is not None:
             one, other = (half[upper] for half in ceiling.halves)
-            size = np.sqrt(covariances(weight, one, one) * covariances(weight, other, other))
-            reliability = spearman_brown(covariances(weight, one, other) / size, ceiling.length)
+            size = covariances(weight, one, one) * covariances(weight, other, other)
+            r = covariances(weight, one, other) / np.sqrt(np.where(size > 0, size, np.nan))
+            reliability = spearman_brown(r, ceiling.length)
         elif ceiling is not None:
             reliability *= ceiling.reliability
         drawn = self._corrected(upper, weight, reliability)
