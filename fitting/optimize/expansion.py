@@ -69,24 +69,44 @@ class Expansion(NamedTuple):
         """Whether a step can follow from it."""
         return bool(np.isfinite(self.gradient).all() and np.isfinite(self.hessian).all())
 
-    def step(self, damping: float, reach: float) -> np.ndarray:
+    def step(self, damping: float, reach: float, room: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
         """To where the paraboloid is least, the shorter the more damping; at most ``reach``.
 
-        Each parameter is damped in proportion to its own curvature (Marquardt), so that one of which the loss says
-        little moves as well. Where nothing is curved, as for a loss that is linear in the prediction, the damping alone
-        limits a step.
+        ``room`` is how far each parameter may move down and up. One that would go further stops there, and the others
+        go to where the paraboloid is least with that one as it is: cut short, the step might lead uphill.
         """
-        curved, slope = np.abs(np.diag(self.hessian)), np.abs(self.gradient).max() / reach
-        scale = np.sqrt(
-            np.maximum(curved, max(1e-4 * curved.max(), 1e-2 * slope if curved.max() < 1e-2 * slope else 0.0, 1e-30))
-        )
-        values, vectors = np.linalg.eigh(self.hessian / np.outer(scale, scale))
-        step = -vectors @ ((vectors.T @ (self.gradient / scale)) / (np.abs(values) + damping)) / scale
-        return step * min(1.0, reach / max(np.abs(step).max(), 1e-30))
+        step, free = np.zeros(len(self.gradient)), np.ones(len(self.gradient), bool)
+        low, high = room or (np.full(len(step), -np.inf), np.full(len(step), np.inf))
+        while free.any():
+            gradient = (self.gradient + self.hessian @ np.where(free, 0.0, step))[free]
+            step[free] = _damped(gradient, self.hessian[np.ix_(free, free)], damping, reach)
+            inside = np.clip(step, low, high)
+            if (inside == step).all():
+                break
+            # The one that is stopped first; the others may turn back.
+            first = np.argmin(np.where(inside == step, np.inf, np.abs(inside) / np.maximum(np.abs(step), 1e-30)))
+            step[first], free[first] = inside[first], False
+        return step
 
     def foretold(self, step: np.ndarray) -> float:
         """By how much a step lowers the loss."""
         return float(-self.gradient @ step - 0.5 * step @ self.hessian @ step)
+
+
+def _damped(gradient: np.ndarray, hessian: np.ndarray, damping: float, reach: float) -> np.ndarray:
+    """The least point of a paraboloid, nearer with more damping.
+
+    Each parameter is damped in proportion to its own curvature (Marquardt), so that one of which the loss says little
+    moves as well. Where nothing is curved, as for a loss that is linear in the prediction, the damping alone limits a
+    step.
+    """
+    curved, slope = np.abs(np.diag(hessian)), np.abs(gradient).max() / reach
+    scale = np.sqrt(
+        np.maximum(curved, max(1e-4 * curved.max(), 1e-2 * slope if curved.max() < 1e-2 * slope else 0.0, 1e-30))
+    )
+    values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
+    step = -vectors @ ((vectors.T @ (gradient / scale)) / (np.abs(values) + damping)) / scale
+    return step * min(1.0, reach / max(np.abs(step).max(), 1e-30))
 
 
 class Linearized:

@@ -181,7 +181,7 @@ class GaussNewton:
             if not here.finite or calls.interrupt.asked:
                 status = "interrupted" if calls.interrupt.asked else "diverged"
                 break
-            step = np.clip(x + here.step(damping, self.reach), -FARTHEST, FARTHEST) - x
+            step = here.step(damping, self.reach, (-FARTHEST - x, FARTHEST - x))
             last, near = np.abs(step).max() < self.tolerance, np.abs(x - measured).max() < CLOSE
             if last and near and trusted:
                 status = "converged" if damping <= DAMPING else "stalled"

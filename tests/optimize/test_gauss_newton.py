@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 from problems import Formula, network_of, problem_of_formula
 
 from fitting import InputError
@@ -150,6 +151,22 @@ def test_a_parameter_that_matters_little_moves_as_far_as_one_that_matters_much()
     np.testing.assert_allclose(around.step(1e-2, reach=1.0), [-0.3 / 1.01] * 2, rtol=1e-12)
     tilted = Expansion(terms, hessian @ [0.3, 30.0], hessian)
     assert np.abs(tilted.step(1e-2, reach=1.0)).max() == pytest.approx(1.0)
+
+
+def test_a_parameter_at_its_bound_leaves_the_others_their_way():
+    """Two parameters that make up for each other: the step that is cut at a bound leads uphill."""
+    terms = Terms(*(np.zeros(()) for _ in Terms._fields))
+    hessian = np.array([[1.0, 0.99], [0.99, 1.0]])
+    around = Expansion(terms, np.array([-0.1, 0.0]), hessian)
+    room = (np.array([-4.0, 0.0]), np.array([4.0, 9.0]))
+    cut = np.clip(around.step(1e-9, reach=10.0), *room)
+    step = around.step(1e-9, reach=10.0, room=room)
+    np.testing.assert_allclose(step, [0.1, 0.0], rtol=1e-6)
+    assert around.foretold(cut) < 0 < around.foretold(step)
+    everywhere = scipy.optimize.minimize(
+        lambda s: around.gradient @ s + 0.5 * s @ hessian @ s, [0.0, 0.0], bounds=np.transpose(room)
+    )
+    np.testing.assert_allclose(step, everywhere.x, atol=1e-5)
 
 
 def test_a_correction_foretells_the_step_and_leaves_what_is_across(rng):
