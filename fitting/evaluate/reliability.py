@@ -47,7 +47,7 @@ def spearman_brown(r, length: float):
     Examples
     --------
     >>> from fitting.evaluate.reliability import spearman_brown
-    >>> spearman_brown(0.5, 2)
+    >>> spearman_brown(0.5, 2.0)
     0.6666666666666666
     """
     return length * r / (1 + (length - 1) * r)
