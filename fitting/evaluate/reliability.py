@@ -58,7 +58,7 @@ def split_half_ceiling(recordings: Sequence[xr.DataArray], observation: Observat
 
     Halves correlate by r, so whole recordings do as :func:`spearman_brown` says, and connectivity without noise
     correlates with the target by the root of that. Filters take ``observation.trim`` from both ends of every half, so
-    the whole is a little longer than two of them.
+    the whole is a little more than two of them.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class GaussNewton:
     (:func:`fitting.evaluate.identifiability`).
 
     Where no step lowers the loss, as in chaos, and there has been a search, another one looks closer around what was
-    found, and the fit ends with it.
+    found, and the fit ends with it. With few seeds, that is left to the next stage.
 
     Parameters
     ----------
@@ -204,8 +204,8 @@ class GaussNewton:
                     expansions.append(here)
                 elif x is not measured:
                     again = True
-                else:
-                    damping *= 1 if again else WORSE
+                elif not again:
+                    damping *= WORSE
             if again:
                 slopes = calls(model.slopes, x, prediction, how)
                 here, measured, trusted = model.expand(x, prediction, slopes), x, trusted or how != "exact"
