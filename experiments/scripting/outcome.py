@@ -40,6 +40,9 @@ def bars(console: Console):
 
         def show(progress: Progress):
             if progress.stage not in tasks:
+                # Stages follow one another: the clocks of those before stop.
+                for task in tasks.values():
+                    bar.stop_task(task)
                 tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total, info="")
             bar.update(tasks[progress.stage], completed=progress.done, total=progress.total, info=progress.text)
 

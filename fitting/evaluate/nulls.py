@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -167,7 +168,9 @@ def _swapped(weights, lengths, classes: int, rng):
         ) from None
     swaps = 20 * len(weights)
     seed = int(rng.integers(2**31))
-    return match_length_degree_distribution(weights, lengths, nbins=classes, nswap=swaps, seed=seed)[1]
+    # It prints that each connection was swapped once, which is as it should be.
+    with contextlib.redirect_stdout(None):
+        return match_length_degree_distribution(weights, lengths, nbins=classes, nswap=swaps, seed=seed)[1]
 
 
 class SurrogateTest(NamedTuple):

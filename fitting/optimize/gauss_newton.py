@@ -133,14 +133,14 @@ class GaussNewton:
 
         def tell(done: int, here: Expansion):
             text = f"loss {here.loss:.4f} r {float(here.terms.fc_correlation):.3f}"
-            progress(Progress(self.name, done, self.rounds, text))
+            progress(Progress(self.name, len(paths) * self.rounds + done, len(fit.candidates) * self.rounds, text))
 
-        paths = []
+        paths: list[_Path] = []
         with Interrupt() as calls.interrupt:
             for candidate in fit.candidates:
                 start = np.array([float(candidate.point[name]) for name in names])
                 paths.append(self._everywhere(start, model, calls, tell))
-        tell(self.rounds, paths[-1].expansions[-1])
+        tell(0, paths[-1].expansions[-1])
         return self._ended(fit, paths, model, key, progress, store)
 
     def _seeds(self, problem: Problem) -> int:
@@ -210,7 +210,7 @@ class GaussNewton:
                 slopes = calls(model.slopes, x, prediction, how)
                 here, measured, trusted = model.expand(x, prediction, slopes), x, trusted or how != "exact"
                 expansions[-1] = here
-            tell(number + 1, here)
+            tell(number, here)
         return _Path(points, expansions, status, (prediction, slopes))
 
     @property

@@ -105,8 +105,9 @@ class LinearResponse(Predictor):
         slowest, fastest = max(low / 2, low - (high - low) / 2), high + (high - low) / 2
         own = own_modes(linear)
         near = (jnp.abs(own.imag) / (2 * np.pi) >= slowest) & (jnp.abs(own.imag) / (2 * np.pi) <= fastest)
-        modes = [rightmost_roots(linear, f).real for f in (0.0, slowest, fastest)]
-        return jnp.concatenate([*modes, jnp.where(near, 1e3 * FAR_LEFT, own.real)])
+        watched = jnp.array([0.0, slowest, fastest])
+        modes = jax.lax.map(lambda frequency: rightmost_roots(linear, frequency).real, watched)
+        return jnp.concatenate([modes.ravel(), jnp.where(near, 1e3 * FAR_LEFT, own.real)])
 
     def activity(self, values: Mapping[str, Any], key=None) -> Linear:
         """See :class:`Predictor`: the linear system that small fluctuations obey. The key is not used."""

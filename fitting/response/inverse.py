@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Inexact
 
 
 @jax.custom_jvp
@@ -46,7 +46,7 @@ def _(primals, tangents):
     return inverted, -product
 
 
-def eliminate(matrix: Float[Array, "row n n"]) -> Float[Array, "row n n"]:
+def eliminate(matrix: Inexact[Array, "row n n"]) -> Inexact[Array, "row n n"]:
     """Inverses of many small matrices, side by side, by Gauss-Jordan elimination with pivots.
 
     Examples

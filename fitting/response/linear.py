@@ -11,6 +11,7 @@ automatic differentiation. With state deviations :math:`x_i` of region i, couple
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -77,6 +78,49 @@ class Linear(NamedTuple):
         between = self.entry[:, :, None] * coupling[:, None, :]
         return matrix.at[..., self.coupled].add(between).reshape(regions * variables, -1)
 
+    def transfers(self) -> tuple[Float[Array, "power region input"], Float[Array, "degree region"]]:
+        r"""How the coupled variable of a region by itself follows its inputs: coupling first, then each noise port.
+
+        Responses are rational functions of :math:`\mu = (e^{\lambda dt} - 1) / dt`, the element of
+        :math:`(\mu - L_i)^{-1}` that leads from the input to the coupled variable.
+
+        Returns
+        -------
+        numerators, denominators : arrays (variable, region, input), (variable + 1, region)
+            Coefficients of polynomials, the highest power first; see :func:`polynomial`. The denominators are the
+            characteristic polynomials of the regions.
+
+        References
+        ----------
+        The algorithm of Faddeev and Leverrier (Faddeev and Faddeeva, Computational Methods of Linear Algebra, 1963,
+        section 47), which divides by no numbers but the powers.
+        """
+        regions, variables = self.entry.shape
+        identity = jnp.broadcast_to(jnp.eye(variables, dtype=self.local.dtype), self.local.shape)
+        adjugate, characteristic = [identity], [jnp.ones(regions, self.local.dtype)]
+        for power in range(1, variables + 1):
+            product = jnp.matmul(self.local, adjugate[-1], precision=lax.Precision.HIGHEST)
+            characteristic.append(-jnp.trace(product, axis1=1, axis2=2) / power)
+            adjugate.append(product + characteristic[-1][:, None, None] * identity)
+        entries = jnp.concatenate([self.entry[:, :, None], self.noise_entry], axis=2)
+        # The last adjugate is zero (Cayley and Hamilton).
+        to_coupled = jnp.stack(adjugate[:-1])[:, :, self.coupled]
+        numerators = jnp.einsum("prj,rji->pri", to_coupled, entries, precision=lax.Precision.HIGHEST)
+        return numerators, jnp.stack(characteristic)
+
+
+def polynomial(coefficients: Float[Array, "power ..."], x: Float[Array, ""] | Complex[Array, ""]):
+    """Values of polynomials whose coefficients lie along the first axis, the highest power first.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from fitting.response.linear import polynomial
+    >>> polynomial(jnp.array([[2.0, 1.0], [1.0, 0.0]]), jnp.asarray(3.0)).tolist()
+    [7.0, 3.0]
+    """
+    return functools.reduce(lambda value, coefficient: value * x + coefficient, coefficients)
+
 
 def linearize(
     network: Network, parameters: Mapping[str, Any], *, dt: float, node: Mapping[str, Any] | None = None
@@ -130,34 +174,29 @@ def linearize(
         new = network.move(state, current, noise, by_region, dt)
         return (jnp.stack([new[name] for name in names], axis=1) - x) / dt
 
-    def current_of(delayed, own):
-        return network.current(delayed, own, by_region)
+    def rate(x, delayed, noise):
+        return step(x, network.current(delayed, x[:, coupled], by_region), noise)
 
     def change(x):
-        own = x[:, coupled]
-        return step(x, current_of(weights @ own, own), silence)
+        return rate(x, weights @ x[:, coupled], silence)
 
     def derivatives(x):
-        """Of a step by state, current and noise; of the current by its two arguments."""
-        own = x[:, coupled]
-        delayed = weights @ own
-        current = current_of(delayed, own)
-        ones = jnp.ones_like(own)
-        by_delayed = jax.jvp(lambda d: current_of(d, own), (delayed,), (ones,))[1]
-        by_own = jax.jvp(lambda o: current_of(delayed, o), (own,), (ones,))[1]
+        """Of the rate of change by the region's own state, by its delayed input and by its noise."""
         # Regions do not mix within a step: one direction at a time serves all of them.
-        basis = jnp.eye(len(names), dtype=dtype)
-        by_state = [jax.jvp(lambda x: step(x, current, silence), (x,), (ones[:, None] * e,))[1] for e in basis]
-        by_current = jax.jvp(lambda c: step(x, c, silence), (current,), (ones,))[1]
-        local = jnp.stack(by_state, axis=-1)
-        local = local.at[:, :, coupled].add(by_current * by_own[:, None])
-        return local, by_current, by_delayed, current
+        directions = jnp.eye(len(names) + 1 + model.ports, dtype=dtype)
+
+        def along(direction):
+            own, delayed, noise = jnp.split(direction, (len(names), len(names) + 1))
+            tangents = jnp.broadcast_to(own, x.shape), jnp.broadcast_to(delayed, len(x)), noise[:, None] + silence
+            return jax.jvp(rate, (x, weights @ x[:, coupled], silence), tangents)[1]
+
+        every = jnp.moveaxis(jax.vmap(along)(directions), 0, -1)
+        return every[..., : len(names)], every[..., len(names)], every[..., len(names) + 1 :]
 
     def matrix(x):
-        local, by_current, by_delayed, _ = derivatives(x)
+        local, entry, _ = derivatives(x)
         empty = jnp.zeros(0, dtype)
-        parts = Linear(x, local, by_current * by_delayed[:, None], empty, empty, weights, travel, coupled, dt, empty)
-        return parts.operator(weights)
+        return Linear(x, local, entry, empty, empty, weights, travel, coupled, dt, empty).operator(weights)
 
     def settle(_, guess):
         return rest(change, lambda x: derivatives(x)[0], matrix, guess, coupled, dt)
@@ -169,13 +208,7 @@ def linearize(
     start = initial_state(network, dt, dtype, node).node
     guess = lax.stop_gradient(jnp.stack([start[name] for name in names], axis=1))
     steady = lax.custom_root(change, guess, settle, tangent_solve)
-    local, by_current, by_delayed, current = derivatives(steady)
-    ports = jnp.eye(model.ports, dtype=dtype)
-    by_noise = [
-        jax.jvp(lambda n: step(steady, current, n), (silence,), (jnp.ones_like(silence) * e[:, None],))[1]
-        for e in ports
-    ]
-    noise_entry = jnp.stack(by_noise, axis=-1) if by_noise else jnp.zeros((*steady.shape, 0), dtype)
+    local, entry, noise_entry = derivatives(steady)
     ones = jnp.ones_like(silence)
     by_past, by_normal = (
         jax.jvp(lambda past, normal: network.fluctuate(past, normal, by_region, dt), (silence, silence), direction)[1]
@@ -185,7 +218,7 @@ def linearize(
     return Linear(
         steady,
         local,
-        by_current * by_delayed[:, None],
+        entry,
         noise_entry,
         noise_process,
         weights,

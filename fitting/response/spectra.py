@@ -25,7 +25,7 @@ from jaxtyping import Array, Complex, Float
 
 from fitting.errors import InputError
 from fitting.response.inverse import inverse
-from fitting.response.linear import Linear
+from fitting.response.linear import Linear, polynomial
 from fitting.signal import Observation
 from fitting.signal.checks import check_band
 
@@ -61,18 +61,15 @@ def cross_spectra(
     frequencies = np.asarray(frequencies, dtype=float)
     if frequencies.ndim != 1 or len(frequencies) == 0 or (frequencies < 0).any():
         raise InputError(f"frequencies must be a list of numbers from 0 Hz; got {frequencies}")
-    regions, variables = linear.entry.shape
-    dt = linear.dt
+    regions, dt = len(linear.entry), linear.dt
+    numerators, denominators = linear.transfers()
 
     def one(f):
         turn = 2 * jnp.pi * f / 1000  # rad/ms
         # (z - 1) / dt for z on the unit circle, without cancellation.
         half = turn * dt / 2
         rate = (2j * jnp.sin(half) * jnp.exp(1j * half)) / dt
-        own = rate * jnp.eye(variables) - linear.local
-        entries = jnp.concatenate([linear.entry[:, :, None], linear.noise_entry], axis=2)
-        # One chain of inverses, for the reason that `inverse` gives.
-        through = jnp.einsum("rj,rjp->rp", inverse(own)[:, linear.coupled], entries.astype(own.dtype))
+        through = polynomial(numerators, rate) / polynomial(denominators, rate)[:, None]
         transfer, from_noise = through[:, 0], through[:, 1:]
         next_by_past, out_by_past, next_by_normal, out_by_normal = jnp.moveaxis(linear.noise_process, -1, 0)
         back = jnp.exp(-1j * turn * dt)
@@ -174,9 +171,6 @@ def envelope_connectivity(
     return fc * (1 - jnp.eye(len(fc), dtype=fc.dtype))
 
 
-#: Gauss-Legendre nodes for the Rayleigh-distributed envelope: its quantiles from 0 to 1.
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
-
 #: Terms of the Fourier series of ``|sin|`` that are kept: together 99.9 % of the variance.
 _HARMONICS = 3
 
@@ -192,8 +186,7 @@ def orthogonalized_connectivity(
     :math:`z_j = c z_i + s w` with w independent of :math:`z_i` and :math:`s^2 = 1 - |c|^2`. Then, with
     :math:`r = |z_i|` and a standard normal number n, the orthogonalised envelope of j is
     :math:`G = |\,\mathrm{Im}(c)\, r + s\, n / \sqrt 2\,|`: a folded normal number given r, whose moments
-    over the Rayleigh-distributed r are one-dimensional integrals (64 nodes; error below 1e-6 for
-    :math:`|c| < 0.99`). Without a low-pass that is all: the result is exact.
+    over the Rayleigh-distributed r are elementary. Without a low-pass that is all: the result is exact.
 
     A low-pass makes the covariance over time count. It is taken from the part of G that is quadratic in the signals
     (its projection on the second Wiener chaos), a combination of :math:`|z_i|^2`, :math:`|w|^2` and :math:`w z_i^*`
@@ -244,28 +237,23 @@ def orthogonalized_connectivity(
 
 
 def _folded_moments(along, spread):
-    r"""Means over n and over r, of a Rayleigh law, for ``y = along r + spread n``.
+    r"""Means over a standard normal n, and r of a Rayleigh law (mean square 1), for ``y = along r + spread n``.
 
-    In this order: of ``|y|``, ``|y| r``, ``|y| r^2``, ``|y| (n^2 - 1) / spread`` and ``|y| r n / spread``.
+    In this order: of ``|y|``, ``|y| r``, ``|y| r^2``, ``|y| (n^2 - 1) / spread`` and ``|y| r n / spread``. The mean of
+    ``|y|`` given r is that of a folded normal number; integrals of its error function by r are elementary (Ng and
+    Geller, Journal of Research of the National Bureau of Standards 73B, 1969, section 4.3).
     """
-    # r by its quantiles; cubes crowd the nodes where the Rayleigh quantile function is steep.
-    u = (_NODES + 1) / 2
-    r = np.sqrt(-3 * np.log1p(-u))
-    weight = _WEIGHTS / 2 * 3 * (1 - u) ** 2
-
-    def moments(r, weight):
-        mean = along * r
-        ratio = mean / spread
-        density = np.sqrt(2 / np.pi) * jnp.exp(-(ratio**2) / 2)
-        sign = jax.scipy.special.erf(ratio / np.sqrt(2))
-        size = spread * density + mean * sign
-        return jnp.stack([size, size * r, size * r**2, density, r * sign]) * weight
-
-    return lax.scan(
-        lambda carry, node: (carry + moments(*node), None),
-        jnp.zeros((5, *along.shape), along.dtype),
-        (jnp.asarray(r, along.dtype), jnp.asarray(weight, along.dtype)),
-    )[0]
+    ratio = along / (np.sqrt(2) * spread)
+    total = 1 + ratio**2
+    root = jnp.sqrt(total)
+    # Means of the error function of ratio r, times r to the powers of 1, 2, 3.
+    one = (jnp.arctan(ratio) + ratio / total) / np.sqrt(np.pi)
+    two = ratio / root * (1 + 0.5 / total)
+    three = 1.5 * one + ratio / (np.sqrt(np.pi) * total**2)
+    density = np.sqrt(2 / np.pi) / total
+    size = spread * density + along * one
+    with_r = spread * density * np.sqrt(np.pi) / 2 / root + along * two
+    return size, with_r, spread * density / total + along * three, density, one
 
 
 def _low_passed_variances(power, frequencies, observation: Observation):

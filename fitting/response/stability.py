@@ -11,26 +11,81 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Complex
+from jaxtyping import Array, Complex, ScalarLike
 
-from fitting.response.inverse import inverse
-from fitting.response.linear import Linear
+from fitting.response.inverse import eliminate, inverse
+from fitting.response.linear import Linear, polynomial
 
 #: Stands for a root that is not there (1/ms): so far to the left that no mode decays faster.
 FAR_LEFT = -1e3
+
+#: Eigenvalues are searched near points so far right of the imaginary axis (1/ms), in so many steps of Arnoldi's method:
+#: nearest to them are those that grow, or decay the slowest.
+RIGHT, KRYLOV = 0.03, 40
 
 
 def _delayed(linear: Linear, root):
     return linear.weights * jnp.exp(-root * linear.travel)
 
 
-def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int = 30) -> Complex[Array, " count"]:
+def _characteristic(linear: Linear, root, delayed):
+    """Matrix (region, region) that is singular at the characteristic roots of delayed weights, and nowhere infinite."""
+    numerators, denominators = linear.transfers()
+    rate = jnp.expm1(root * linear.dt) / linear.dt
+    entering, own = polynomial(numerators[..., 0], rate), polynomial(denominators, rate)
+    return jnp.diag(own) - entering[:, None] * delayed
+
+
+def _eigenvalues(linear: Linear, target, delayed) -> Complex[Array, " eigenvalue"]:
+    """Roots of a network with delayed weights held as they are, in 1/ms: those nearest to a target, nearest first.
+
+    Arnoldi's method on the inverse of the shifted network, which takes one matrix of as many rows as there are regions.
+    """
+    regions, variables = linear.entry.shape
+    rate = jnp.expm1(target * linear.dt) / linear.dt
+    alone = eliminate(rate * jnp.eye(variables, dtype=rate.dtype) - linear.local)
+    transfer = jnp.einsum("rj,rj->r", alone[:, linear.coupled], linear.entry.astype(rate.dtype))
+    together = inverse(jnp.eye(regions, dtype=rate.dtype) - transfer[:, None] * delayed)
+
+    def solve(x):
+        x = jnp.einsum("rij,rj->ri", alone, x.reshape(regions, variables))
+        entering = delayed @ (together @ x[:, linear.coupled])
+        through = jnp.einsum("rij,rj->ri", alone, linear.entry.astype(rate.dtype))
+        return (x + through * entering[:, None]).ravel()
+
+    size = regions * variables
+    steps = min(KRYLOV, size)
+    tiny = jnp.finfo(linear.local.dtype).tiny
+
+    def step(number, carry):
+        basis, projected = carry
+        x = solve(basis[number])
+        column = jnp.zeros(steps + 1, rate.dtype)
+        # Twice is enough.
+        for _ in range(2):
+            along = basis.conj() @ x
+            x, column = x - along @ basis, column + along
+        length = jnp.linalg.norm(x)
+        return basis.at[number + 1].set(x / jnp.maximum(length, tiny)), projected.at[:, number].set(
+            column.at[number + 1].add(length)
+        )
+
+    # No symmetry of a network hides from irregular numbers.
+    start = jnp.sin(1.0 + jnp.arange(size) ** 2).astype(rate.dtype)
+    basis = jnp.zeros((steps + 1, size), rate.dtype).at[0].set(start / jnp.linalg.norm(start))
+    _, projected = lax.fori_loop(0, steps, step, (basis, jnp.zeros((steps + 1, steps), rate.dtype)))
+    inverted = jnp.linalg.eigvals(projected[:steps])
+    inverted = inverted[jnp.argsort(-jnp.abs(inverted))]
+    return jnp.log1p((rate - 1 / jnp.where(jnp.abs(inverted) > tiny, inverted, tiny)) * linear.dt) / linear.dt
+
+
+def rightmost_roots(linear: Linear, frequency: ScalarLike, count: int = 4, steps: int = 30) -> Complex[Array, " count"]:
     """Characteristic roots with the largest real parts, among those that oscillate at about ``frequency``.
 
-    Candidates are the eigenvalues of the network with its delays taken at that frequency, those with
-    the largest real parts. Each is then refined with its own delays, by Newton's method on the
-    eigenvalue and inverse iteration on its vectors (Ruhe, SIAM Journal on Numerical Analysis 10,
-    1973). Differentiable: the derivative of a simple root by its two eigenvectors.
+    Candidates are eigenvalues of the network with its delays taken at that frequency: of those near to it, the ones
+    with the largest real parts. Each is then refined with its own delays, by Newton's method on the eigenvalue and
+    inverse iteration on its vectors (Ruhe, SIAM Journal on Numerical Analysis 10, 1973). Differentiable: the
+    derivative of a simple root by its two vectors.
 
     Parameters
     ----------
@@ -48,42 +103,30 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
         Roots in 1/s: real part the growth rate, imaginary part the angular frequency. In the place of
         a candidate from which Newton's method has found no root, or one found before, stands -1e6.
     """
-    dt = linear.dt
     fixed = jax.tree.map(lax.stop_gradient, linear)
-    if frequency == 0:
-        at = fixed.operator(fixed.weights)
-    else:
-        at = fixed.operator(_delayed(fixed, jnp.asarray(2j * np.pi * frequency / 1000)))
-    # Vectors of the few that are looked at follow by inverse iteration; those of all would cost half as much again.
-    values = jnp.linalg.eigvals(at)
+    still, root = jnp.asarray(frequency) == 0, 2j * jnp.pi * jnp.asarray(frequency, linear.local.dtype) / 1000
+    delayed = _delayed(fixed, root)
+    values = _eigenvalues(fixed, RIGHT + root, delayed)
+    count = min(count, len(values))
     # Of each conjugate pair the one on the side of the frequency; delays were taken for that one.
     # At zero frequency, those that do not oscillate; where there are too few, one far to the left.
-    tiny = 1e-9 * jnp.abs(values)
-    eligible = jnp.abs(values.imag) <= tiny if frequency == 0 else values.imag >= -tiny
-    order = jnp.argsort(jnp.where(eligible, -values.real, jnp.inf))[:count]
-
-    def difference(parts, root):
-        identity = jnp.eye(parts.entry.size, dtype=root.dtype)
-        return jnp.expm1(root * dt) / dt * identity - parts.operator(_delayed(parts, root))
-
-    def slope(parts, root):
-        identity = jnp.eye(parts.entry.size, dtype=root.dtype)
-        derivative = parts._replace(local=jnp.zeros_like(parts.local))
-        return jnp.exp(root * dt) * identity + derivative.operator(parts.travel * _delayed(parts, root))
-
     # Newton's method squares errors: a move this small leaves none.
     tolerance = jnp.sqrt(jnp.finfo(linear.local.dtype).eps)
+    tiny = tolerance * jnp.abs(values)
+    eligible = jnp.where(still, jnp.abs(values.imag) <= tiny, values.imag >= -tiny)
+    values = jnp.where(still, values.real, values)
+    order = jnp.argsort(jnp.where(eligible, -values.real, jnp.inf))[:count]
 
     def refine(value):
-        root = jnp.log1p(value * dt) / dt
-        identity = jnp.eye(len(at), dtype=value.dtype)
-        factors = jax.scipy.linalg.lu_factor(at - (value + 1e-9 * (1 + jnp.abs(value))) * identity)
-        # No symmetry of a network hides from irregular numbers.
-        start = jnp.sin(1.0 + jnp.arange(len(at)) ** 2).astype(value.dtype)
-        right = left = start / jnp.linalg.norm(start)
-        for _ in range(2):
-            right, left = (jax.scipy.linalg.lu_solve(factors, x, trans=t) for x, t in ((right, 0), (left, 1)))
-            right, left = right / jnp.linalg.norm(right), left / jnp.linalg.norm(left)
+        def both(root, delayed):
+            """The matrix and its derivative by the root, for weights that are delayed as a function of it says."""
+            return jax.jvp(lambda x: _characteristic(fixed, x, delayed(x)), (root,), (jnp.ones_like(root),))
+
+        def improve(right, left, matrix, by_root):
+            factors = jax.scipy.linalg.lu_factor(matrix + jnp.eye(len(matrix)) * 1e-12)
+            right = jax.scipy.linalg.lu_solve(factors, by_root @ right)
+            left = jax.scipy.linalg.lu_solve(factors, by_root.T @ left, trans=1)
+            return right / jnp.linalg.norm(right), left / jnp.linalg.norm(left)
 
         def going(carry):
             *_, move, taken = carry
@@ -91,29 +134,37 @@ def rightmost_roots(linear: Linear, frequency: float, count: int = 4, steps: int
 
         def again(carry):
             root, right, left, _, taken = carry
-            matrix, by_root = difference(fixed, root), slope(fixed, root)
-            factors = jax.scipy.linalg.lu_factor(matrix + jnp.eye(len(matrix)) * 1e-12)
-            right = jax.scipy.linalg.lu_solve(factors, by_root @ right)
-            left = jax.scipy.linalg.lu_solve(factors, by_root.T @ left, trans=1)
-            right, left = right / jnp.linalg.norm(right), left / jnp.linalg.norm(left)
+            matrix, by_root = both(root, lambda x: _delayed(fixed, x))
+            right, left = improve(right, left, matrix, by_root)
             move = (left @ matrix @ right) / (left @ by_root @ right)
             return root - move, right, left, jnp.abs(move) / (jnp.abs(root) + 1e-3), taken + 1
 
-        first = (root, right, left, jnp.asarray(jnp.inf, linear.local.dtype), 0)
+        # First the vectors with delays held, so that Newton's method sets out towards this root and no other.
+        right = left = jnp.sin(1.0 + jnp.arange(len(linear.entry)) ** 2).astype(value.dtype)
+        held = both(value + 1e-9 * (1 + jnp.abs(value)), lambda _: delayed)
+        for _ in range(2):
+            right, left = improve(right, left, *held)
+        first = (value, right, left, jnp.asarray(jnp.inf, linear.local.dtype), 0)
         root, right, left, move, _ = lax.while_loop(going, again, first)
         # NaN is not found either.
         settled = move <= tolerance
         root, right, left = (jnp.where(settled, x, y) for x, y in ((root, 0.0), (right, 1.0), (left, 1.0)))
         # At the root this subtracts zero, and carries the derivative by the network.
-        root = root - (left @ difference(linear, root) @ right) / (left @ slope(fixed, root) @ right)
+        matrix = _characteristic(linear, root, _delayed(linear, root))
+        by_root = both(root, lambda x: _delayed(fixed, x))[1]
+        root = root - (left @ matrix @ right) / (left @ by_root @ right)
         return jnp.where(settled, root, FAR_LEFT)
 
+    def refined(candidate):
+        value, eligible = candidate
+        return lax.cond(eligible, refine, lambda value: jnp.full_like(value, FAR_LEFT), value)
+
     # One root at a time: XLA's batches of LAPACK calls, side by side, can wait for each other for ever.
-    roots = lax.map(refine, values[order])
+    roots = lax.map(refined, (values[order], eligible[order]))
     # Two candidates may lead to one root: it counts once.
     same = jnp.abs(roots[:, None] - roots) < 1e-3 * jnp.abs(roots)
     again = (same & (jnp.arange(count) < jnp.arange(count)[:, None])).any(1)
-    return 1000 * jnp.where(eligible[order] & ~again, roots, FAR_LEFT)
+    return 1000 * jnp.where(again, FAR_LEFT, roots)
 
 
 def own_modes(linear: Linear) -> Complex[Array, " mode"]:
@@ -165,15 +216,15 @@ def unstable_roots(linear: Linear, right_of: float = 0.0) -> int:
     >>> [unstable_roots(linearize(network, {"k": 0.5}, dt=0.25)) for network in networks]
     [0, 6]
     """
-    dt, variables = linear.dt, linear.entry.shape[1]
+    dt, (numerators, denominators) = linear.dt, linear.transfers()
     line = right_of / 1000
     alone = np.linalg.eigvals(np.asarray(linear.local, complex))
     regions_alone = int((np.abs(1 + alone * dt) > np.exp(line * dt)).sum())
 
     def relative(f):
         root = line + 2j * jnp.pi * f / 1000
-        own = jnp.expm1(root * dt) / dt * jnp.eye(variables) - linear.local
-        transfer = jnp.einsum("rj,rj->r", inverse(own)[:, linear.coupled], linear.entry.astype(own.dtype))
+        rate = jnp.expm1(root * dt) / dt
+        transfer = polynomial(numerators[..., 0], rate) / polynomial(denominators, rate)
         return jnp.eye(len(transfer)) - transfer[:, None] * _delayed(linear, root)
 
     @jax.jit

@@ -279,11 +279,12 @@ def test_gradients_are_central_differences_and_forward_mode(orthogonalize, low, 
     for name, size in (("drive", 0.1), ("sigma", 0.5)):
         point[name] = point[name] + size * jnp.asarray(rng.standard_normal(network.regions))
     loss = jax.jit(lambda p: problem.value(p, jax.random.key(0))[0])
-    gradient = jax.jit(jax.grad(lambda p: problem.value(p, jax.random.key(0))[0]))(point)
+    gradient = jax.jit(jax.grad(loss))(point)
+    derivative = jax.jit(lambda p, direction: jax.jvp(loss, (p,), (direction,))[1])
     for name in point:
         direction = {n: jnp.zeros_like(v) for n, v in point.items()}
         direction[name] = jnp.asarray(rng.standard_normal(jnp.shape(point[name])))
-        forward = jax.jvp(loss, (point,), (direction,))[1]
+        forward = derivative(point, direction)
         np.testing.assert_allclose((gradient[name] * direction[name]).sum(), forward, rtol=1e-8)
         step = 1e-4
         moved = [loss(jax.tree.map(lambda x, d, s=s * step: x + s * d, point, direction)) for s in (-2, -1, 1, 2)]
@@ -371,7 +372,8 @@ def test_lapack_is_never_called_for_a_batch(network):
     problem = problem_of(network, target_of(-network.lengths - network.lengths.T, spectrum=power), observation)
     point = problem.parameters.start()
     several = jax.tree.map(lambda x: jnp.stack([x, x + 0.1]), point)
-    assert problem.predict(problem.parameters.values(point), jax.random.key(0)).spectra[0].shape == power.shape
+    prediction = jax.eval_shape(lambda p: problem.predict(problem.parameters.values(p), jax.random.key(0)), point)
+    assert prediction.spectra.shape == (1, *power.shape)
     loss = partial(problem.value, key=jax.random.key(0))
     for function, at in (
         (loss, point),
