@@ -15,7 +15,7 @@ from fitting.evaluate.agreement import agreement
 from fitting.evaluate.baselines import held_out_baselines, structural_baselines
 from fitting.evaluate.identifiability import LossProfile, identifiability, profile_loss
 from fitting.evaluate.leak import leak_of_baselines, leak_of_fit
-from fitting.evaluate.likelihood import fisher_information, profile_likelihood
+from fitting.evaluate.likelihood import NotFiniteError, fisher_information, profile_likelihood
 from fitting.evaluate.nulls import (
     SURROGATES,
     SurrogateTest,
@@ -30,7 +30,7 @@ from fitting.evaluate.scores import SeedScores, View, fresh_seeds
 from fitting.evaluate.uncertainty import Identifiability, Profile
 from fitting.optimize import Fit, Problem, stage_key
 from fitting.predict import Cost, Predictor
-from fitting.progress import Progress, Reporter, silent
+from fitting.progress import Reporter, silent
 
 
 @dataclass(frozen=True)
@@ -289,14 +289,15 @@ def intervals(
     """
     problem, point = fit.problem, fit.point
     if not problem.predictor.noisy:
-        if not np.isfinite(float(jax.jit(problem.value)(point, key)[0])):
+        points, steps = settings.profile_points, settings.profile_steps
+        try:
+            if not points:
+                return fisher_information(problem, point), {}
+            profiles = profile_likelihood(problem, point, points=points, steps=steps, progress=progress)
+            return {name: profile.identifiability for name, profile in profiles.items()}, profiles
+        except NotFiniteError:
             nothing = Identifiability(False, "the prediction at the fitted point is not finite", None)
             return {p.name: nothing for p in problem.parameters.shared}, {}
-        if not settings.profile_points:
-            return fisher_information(problem, point), {}
-        points, steps = settings.profile_points, settings.profile_steps
-        profiles = profile_likelihood(problem, point, points=points, steps=steps, progress=progress)
-        return {name: profile.identifiability for name, profile in profiles.items()}, profiles
     identified, profiles = {}, {}
     if settings.identifiability_seeds:
         seeds = settings.identifiability_seeds
@@ -315,9 +316,7 @@ def _nulls(fit: Fit, settings: EvaluationSettings, refit, key, progress):
     if not fit.problem.predictor.noisy:
         keys = keys[:1]
     if settings.null_seeds:
-        progress(Progress("delays", 0, 1))
-        nulls = delay_nulls(fit.problem, fit.fitted, keys)
-        progress(Progress("delays", 1, 1))
+        nulls = delay_nulls(fit.problem, fit.fitted, keys, progress)
     for kind in SURROGATES:
         count = settings.refitted_surrogates or settings.surrogates * bool(settings.null_seeds)
         if not count:
@@ -345,7 +344,7 @@ def _held_out(fit: Fit, fresh: SeedScores, connectome, settings, refit, key, pro
             leaks = leak_of_baselines(connectome, target, fit.problem.observation, key, settings.leaks, progress)
         if settings.leak_fits:
             leak = leak_of_fit(fit.declared, refit, key, settings.leak_fits, progress)
-    predicted = np.asarray(jax.jit(fit.problem.predict)(fit.fitted, key).fc, float)
+    predicted = np.asarray(fit.problem.compiled_predict(fit.fitted, key).fc, float)
     return HeldOut(
         fresh.agreement(pairs).r,
         fresh.held_out if fresh.held_out is not None else np.zeros(0),

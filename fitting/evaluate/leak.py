@@ -99,7 +99,7 @@ def leak_of_fit(
     scores = []
     for number, noise in enumerate(independent_targets(problem.target, problem.observation, key, count)):
         other = replace(problem, target=noise)
-        fc = jax.jit(problem.predictor.predict)(refit(other), key).fc
+        fc = other.compiled_predict(refit(other), key).fc
         scores.append(agreement(np.asarray(fc, float), np.asarray(noise.fc, float), noise.held_out).r)
         progress(Progress("leak of the fit", number + 1, count))
     return float(np.mean(scores))

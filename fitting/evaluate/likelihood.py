@@ -26,6 +26,10 @@ from fitting.progress import Progress, Reporter, silent
 from fitting.signal import upper_pairs
 
 
+class NotFiniteError(InputError):
+    """A point at which the prediction is not finite, so that nothing can be said around it."""
+
+
 class Scatter(NamedTuple):
     """Standard deviations of an estimate in the unconstrained space, see :func:`estimate_scatter`."""
 
@@ -105,7 +109,7 @@ def _linear_fit(problem: Problem, point: Mapping[str, Any]) -> _LinearFit:
 
     model, jacobian = (np.asarray(x, float) for x in model_and_jacobian(flat))
     if not (np.isfinite(model).all() and np.isfinite(jacobian).all()):
-        raise InputError("the prediction at this point is not finite, so that nothing can be said around it")
+        raise NotFiniteError("the prediction at this point is not finite, so that nothing can be said around it")
     y = np.asarray(problem.target.fc, float)[rows, columns]
     nuisance = np.stack([np.ones_like(model), model], axis=1)
     explained, *_ = np.linalg.lstsq(nuisance, y, rcond=None)

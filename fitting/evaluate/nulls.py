@@ -29,17 +29,28 @@ def on_network(problem: Problem, network: Network) -> Problem:
     return replace(problem, predictor=replace(problem.predictor, network=network), target=problem.target.whole)
 
 
-def _score(problem: Problem):
-    """Correlation of parameter values, the mean over keys."""
+def _scores(problem: Problem, values: Mapping[str, Any], weights, lengths, keys, progress: Reporter, stage: str):
+    """Mean correlations over keys of parameter values on connectomes (connectome, target, source), the real one first.
 
-    def score(values, keys):
-        one = lambda key: fc_correlation(problem.predict(values, key).fc, problem.target.fc)  # noqa: E731
+    One network has all their connections, so that one compiled program serves all.
+    """
+    other = on_network(problem, problem.network.for_connectomes(weights, lengths))
+
+    def score(own, values, keys):
+        one = lambda key: fc_correlation(other.predict(values | own, key).fc, other.target.fc)  # noqa: E731
         return jax.lax.map(one, keys).mean()
 
-    return score
+    batch = other.at_once()
+    every = over_devices(score, batch)
+    values = {name: value for name, value in values.items() if name not in ("weights", "lengths")}
+    scores: list[float] = []
+    for some in rounds_over_devices(len(weights), batch):
+        scores.extend(every({"weights": weights[some], "lengths": lengths[some]}, values, keys).tolist())
+        progress(Progress(stage, max(len(scores) - 1, 0), len(weights) - 1))
+    return scores
 
 
-def delay_nulls(problem: Problem, values: Mapping[str, Any], keys) -> dict[str, float]:
+def delay_nulls(problem: Problem, values: Mapping[str, Any], keys, progress: Reporter = silent) -> dict[str, float]:
     """FC correlation of the model as it is, without delays, and with one delay everywhere, the same parameters kept.
 
     Parameters
@@ -49,6 +60,7 @@ def delay_nulls(problem: Problem, values: Mapping[str, Any], keys) -> dict[str, 
         Fitted parameters. Lengths of their own are replaced, too.
     keys : PRNG keys
         Noise seeds that are averaged.
+    progress : callable, optional
 
     Returns
     -------
@@ -56,11 +68,12 @@ def delay_nulls(problem: Problem, values: Mapping[str, Any], keys) -> dict[str, 
         ``as_fitted``, ``zero_delays`` and ``one_delay``, over all pairs; see
         :meth:`fitting.network.Network.of_delays`.
     """
-    nulls = {}
-    for name, kind in (("as_fitted", "measured"), ("zero_delays", "zero"), ("one_delay", "mean")):
-        kept = {n: value for n, value in values.items() if n != "lengths" or kind == "measured"}
-        nulls[name] = float(jax.jit(_score(on_network(problem, problem.network.of_delays(kind))))(kept, keys))
-    return nulls
+    network = problem.network
+    weights = np.stack([np.asarray(values.get("weights", network.weights))] * 3)
+    lengths = [np.asarray(values.get("lengths", network.lengths))]
+    lengths += [network.of_delays(kind).lengths for kind in ("zero", "mean")]
+    scores = _scores(problem, values, weights, np.stack(lengths), keys, progress, "delays")
+    return dict(zip(("as_fitted", "zero_delays", "one_delay"), scores, strict=True))
 
 
 def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: int, bins: int = 10) -> list[xr.Dataset]:
@@ -244,15 +257,7 @@ def surrogate_sensitivity(
     network = problem.network
     weights = np.stack([network.weights, *(s.weights.values for s in surrogates)])
     lengths = np.where(weights != 0, np.stack([network.lengths, *(s.lengths.values for s in surrogates)]), 0.0)
-    # One network that has all their connections: one compiled program serves all.
-    other = on_network(problem, network.for_connectomes(weights, lengths))
-    score, batch = _score(other), other.at_once()
-    values = {name: value for name, value in values.items() if name not in ("weights", "lengths")}
-    every = over_devices(lambda own, values, keys: score(values | own, keys), batch)
-    scores: list[float] = []
-    for some in rounds_over_devices(len(weights), batch):
-        scores.extend(every({"weights": weights[some], "lengths": lengths[some]}, values, keys).tolist())
-        progress(Progress("surrogates", max(len(scores) - 1, 0), len(surrogates)))
+    scores = _scores(problem, values, weights, lengths, keys, progress, "surrogates")
     return SurrogateTest(scores[0], np.array(scores[1:]), False)
 
 
@@ -289,7 +294,7 @@ def surrogate_test(
     pairs = problem.target.pairs if held_out is None else held_out
 
     def score(problem, values):
-        fcs = [np.asarray(jax.jit(problem.predict)(values, key).fc, float) for key in keys]
+        fcs = [np.asarray(problem.compiled_predict(values, key).fc, float) for key in keys]
         return agreement(np.mean(fcs, axis=0), np.asarray(problem.target.fc, float), pairs).r
 
     scores = []

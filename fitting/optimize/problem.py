@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -87,6 +88,11 @@ class Problem:
     def predict(self, values: Mapping[str, Any], key) -> Prediction:
         """Prediction of parameter values, with spectra if the target has some."""
         return self.predictor.predict(values, key, self.target.spectrum is not None)
+
+    @cached_property
+    def compiled_predict(self) -> Callable[[Mapping[str, Any], Any], Prediction]:
+        """:meth:`predict` as a program that is compiled once, for whoever calls it."""
+        return jax.jit(self.predict)
 
     def evaluate(self, values: Mapping[str, Any], key) -> tuple[Terms, Prediction]:
         """Terms of the loss of parameter values, without any penalty, and the prediction, of one noise seed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -59,7 +58,7 @@ class StableStart:
                     f"values or the lower bounds of {' and '.join(PUSHING)}, or scale the connectome's weights"
                 )
             point |= {name: jnp.asarray(point[name]) - self.step for name in names}
-        fc = np.asarray(jax.jit(problem.predict)(problem.parameters.values(point), key).fc)
+        fc = np.asarray(problem.compiled_predict(problem.parameters.values(point), key).fc)
         pairs = fc[np.triu_indices(len(fc), 1)]
         if not np.isfinite(pairs).all() or np.ptp(pairs) < 1e-9:
             words = "is not finite" if not np.isfinite(pairs).all() else f"is {pairs[0]:.2g} for all pairs"

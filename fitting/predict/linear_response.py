@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -152,25 +153,34 @@ class LinearResponse(Predictor):
         """See :class:`Predictor`."""
         return self
 
-    def _linear(self, values: Mapping[str, Any]) -> Linear:
-        """The linear system, compiled as one program; what must stay a plain number is put back."""
-        arrays = jax.jit(lambda values: self.activity(values)._replace(coupled=0, dt=0.0))(dict(values))
+    @cached_property
+    def _settle(self):
+        """Of parameter values, as a program that is compiled once: the linear system, and how fast its modes grow."""
+
+        def settle(values):
+            linear = self.activity(values)
+            # What must stay a plain number is put back.
+            return linear._replace(coupled=0, dt=0.0), self.growth(linear, self.observation)
+
+        return jax.jit(settle)
+
+    def _linear(self, values: Mapping[str, Any]) -> tuple[Linear, np.ndarray]:
+        arrays, growth = self._settle(dict(values))
         node = self.network.node
-        return arrays._replace(coupled=list(node.variables).index(node.coupled), dt=self.dt)
+        return arrays._replace(coupled=list(node.variables).index(node.coupled), dt=self.dt), np.asarray(growth)
 
     def unstable(self, values: Mapping[str, Any]) -> int:
         """See :class:`Predictor`: roots right of the imaginary axis, all delays and frequencies included."""
-        linear = self._linear(values)
+        linear, _ = self._linear(values)
         return unstable_roots(linear) if bool(jnp.isfinite(linear.residual)) else len(linear.steady)
 
     def remarks(self, values: Mapping[str, Any]) -> list[str]:
         """What is to be known about the steady state that linear response describes."""
-        linear, unstable = self._linear(values), self.unstable(values)
+        unstable = self.unstable(values)
         if unstable:
             return [f"The steady state is unstable ({unstable} roots): linear response does not hold there."]
-        sentences = [
-            f"Linear response: the slowest mode decays at {-float(self.growth(linear, self.observation).max()):.1f} /s."
-        ]
+        _, growth = self._linear(values)
+        sentences = [f"Linear response: the slowest mode decays at {-float(growth.max()):.1f} /s."]
         away = departure(self.network, values, dt=self.dt)
         if away > NEAR:
             sentences.append(

@@ -301,5 +301,6 @@ def departure(network: Network, parameters: Mapping[str, Any], *, dt: float, dur
     for _ in range(parts):
         done = advance(state)
         state = done.state
-    steady = linearize(network, parameters, dt=dt).steady[:, list(network.node.variables).index(network.node.coupled)]
+    settle = jax.jit(lambda values: linearize(network, values, dt=dt).steady)
+    steady = settle(dict(parameters))[:, list(network.node.variables).index(network.node.coupled)]
     return float(jnp.abs(done.rates.mean(0) - steady).max())
