@@ -13,7 +13,7 @@ from fitting.evaluate.evaluation import (
 )
 from fitting.evaluate.expectation import Expectation, expect
 from fitting.evaluate.identifiability import LossProfile, identifiability, profile_loss
-from fitting.evaluate.leak import independent_targets, leak_of_baselines, leak_of_fit
+from fitting.evaluate.leak import chance_variance, independent_targets, leak_of_baselines, leak_of_fit
 from fitting.evaluate.likelihood import fisher_information, profile_likelihood
 from fitting.evaluate.nulls import (
     SurrogateTest,
@@ -44,6 +44,7 @@ __all__ = [
     "View",
     "ViewScore",
     "agreement",
+    "chance_variance",
     "delay_nulls",
     "evaluate",
     "expect",

@@ -14,7 +14,7 @@ from fitting.errors import InputError
 from fitting.evaluate.agreement import agreement
 from fitting.evaluate.baselines import held_out_baselines, structural_baselines
 from fitting.evaluate.identifiability import LossProfile, identifiability, profile_loss
-from fitting.evaluate.leak import leak_of_baselines, leak_of_fit
+from fitting.evaluate.leak import chance_variance, leak_of_baselines, leak_of_fit
 from fitting.evaluate.likelihood import NotFiniteError, fisher_information, profile_likelihood
 from fitting.evaluate.nulls import (
     SURROGATES,
@@ -245,10 +245,7 @@ def evaluate(
     }
     ceiling = split_half_ceiling(recordings, verified.observation) if recordings else None
     if ceiling is None:
-        unknown = "halves of the recording are too short, or do not agree at all"
-        notes.append(
-            f"How noisy the target is is unknown: {unknown if recordings else 'a matrix alone does not tell'}."
-        )
+        notes.append(_noise(verified, bool(recordings), stage_key(key, "chance")))
     return Evaluation(
         fresh,
         initial,
@@ -263,6 +260,22 @@ def evaluate(
         group_ceiling(recordings, verified.observation),
         found_again,
         [*notes, *fit.problem.predictor.remarks(fit.fitted)],
+    )
+
+
+def _noise(problem: Problem, recorded: bool, key) -> str:
+    """What there is to say of a target's noise, where no halves of a recording tell."""
+    seconds = problem.target.seconds
+    if recorded:
+        return "How noisy the target is is unknown: halves of the recording are too short, or do not agree at all."
+    if not np.isfinite(seconds):
+        return "How noisy the target is is unknown: a matrix alone does not tell."
+    share = chance_variance(problem.target, problem.observation, key)
+    most = np.sqrt(max(0.0, 1 - share))
+    left = f"no model without that noise can be expected to correlate with it by more than about {most:.2f}"
+    return (
+        f"By chance alone, connectivity of independent signals of {seconds:g} s, processed alike, has {share:.0%} of "
+        f"the target's variance: {left if share < 1 else 'there may be nothing else in it'}."
     )
 
 

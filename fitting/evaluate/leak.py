@@ -16,7 +16,7 @@ from fitting.evaluate.baselines import held_out_baselines
 from fitting.objective import Target
 from fitting.optimize import Problem
 from fitting.progress import Progress, Reporter, silent
-from fitting.signal import Observation
+from fitting.signal import Observation, upper_pairs
 
 
 def independent_targets(target: Target, observation: Observation, key, count: int) -> Iterator[Target]:
@@ -42,6 +42,44 @@ def independent_targets(target: Target, observation: Observation, key, count: in
     shape = (round(target.seconds * observation.fs), len(target.labels))
     for one in jax.random.split(key, count):
         yield replace(target, fc=process(jax.random.normal(one, shape, jnp.result_type(float))), spectrum=None)
+
+
+def chance_variance(target: Target, observation: Observation, key, count: int = 3) -> float:
+    """Variance that connectivity of independent signals has by chance, relative to that of a target.
+
+    Estimation noise is of about this size where regions are weakly correlated. The rest is all that a model without
+    noise can explain, so that its correlation with the target cannot be expected to exceed the root of one minus this.
+
+    Parameters
+    ----------
+    target : Target
+        Of known length.
+    observation : Observation
+    key : PRNG key
+    count : int
+        Data sets that are averaged.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> import jax, numpy as np
+    >>> from fitting.data import fc_target
+    >>> from fitting.evaluate import chance_variance
+    >>> from fitting.objective import Target
+    >>> from fitting.signal import Observation
+    >>> fc = np.random.default_rng(0).normal(0, 0.2, (20, 20))
+    >>> target = Target.of_matrix(fc_target(fc + fc.T, [f"R{i}" for i in range(20)]))
+    >>> chance = lambda s: chance_variance(replace(target, seconds=s), Observation(low_pass=None), jax.random.key(0))
+    >>> bool(3 < chance(60.0) / chance(240.0) < 5)
+    True
+    """
+    pairs = upper_pairs(len(target.labels))
+    noise = [np.asarray(t.fc, float)[pairs].var() for t in independent_targets(target, observation, key, count)]
+    return float(np.mean(noise) / np.asarray(target.fc, float)[pairs].var())
 
 
 def leak_of_baselines(

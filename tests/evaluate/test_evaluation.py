@@ -1,5 +1,6 @@
 """Everything that is asked of a fit, in one call."""
 
+import re
 from dataclasses import replace
 
 import jax
@@ -104,6 +105,16 @@ def test_zeros_leave_parts_out(problem):
     assert (found.ceiling, found.group_ceiling, found.found_again) == (None, None, {})
     assert found.notes == ["How noisy the target is is unknown: a matrix alone does not tell."]
     assert found.fresh.matrices.shape == (1, 6, 6)
+
+
+@pytest.mark.parametrize(("scale", "words"), [(0.1, r"more than about 0.[789]\d"), (1e-3, "nothing else in it")])
+def test_a_matrix_of_known_length_says_how_noisy_it_may_be(problem, scale, words):
+    target = replace(problem.target, fc=scale * problem.target.fc, seconds=120.0)
+    found = evaluate(Fit.begin(replace(problem, target=target)), NOTHING, key=jax.random.key(0))
+    (note,) = found.notes
+    assert re.fullmatch(
+        rf"By chance alone, .* signals of 120 s, .* has \d+% of the target's variance: .*{words}\.", note
+    )
 
 
 def test_halves_that_are_too_short_are_said_to_be(problem, recordings):

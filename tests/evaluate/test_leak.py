@@ -9,7 +9,7 @@ import pytest
 from problems import Formula, network_of, target_of
 
 from fitting.data import hcp_aal2
-from fitting.evaluate import held_out_baselines, independent_targets, leak_of_baselines, leak_of_fit
+from fitting.evaluate import chance_variance, held_out_baselines, independent_targets, leak_of_baselines, leak_of_fit
 from fitting.objective import Target
 from fitting.optimize import Parameter, Problem
 from fitting.predict import Prediction
@@ -43,6 +43,18 @@ def test_independent_targets_are_as_long_and_processed_as_the_data(split):
     assert ratio == pytest.approx(58 / 13, rel=0.25)
     np.testing.assert_array_equal(other.pairs, target.pairs)
     assert other.labels == target.labels
+
+
+def test_chance_has_the_share_of_a_target_that_is_noise(split, rng):
+    """A matrix made of structure and of one draw of noise, in known parts; 780 pairs scatter by some 10 %."""
+    _, target = split
+    upper = np.triu_indices(40, 1)
+    (noise,) = independent_targets(target, OBSERVATION, jax.random.key(5), 1)
+    structure = np.zeros((40, 40))
+    structure[upper] = rng.standard_normal(780) * np.asarray(noise.fc)[upper].std() * np.sqrt(3)
+    mixed = replace(target, fc=noise.fc + structure + structure.T)
+    assert chance_variance(mixed, OBSERVATION, jax.random.key(6)) == pytest.approx(0.25, abs=0.05)
+    assert chance_variance(noise, OBSERVATION, jax.random.key(6)) == pytest.approx(1.0, abs=0.2)
 
 
 @pytest.mark.slow
