@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fitting  # noqa: F401  isort: skip  sets what JAX reads when it is imported
-
 from pathlib import Path
 
 import hydra

@@ -1,22 +1,15 @@
-"""What must be set before JAX is imported, and before it computes, which brainstate does when it is imported.
+"""What must be set before JAX computes for the first time, which brainstate does when it is imported.
 
 A simulation is many small operations: sharing each among threads costs more time than it saves. So every core is a
 device with one thread, and candidates, seeds and connectomes are shared out among devices. One thread adds in the
 same order in every run, without which a resumed fit could not end with the bits of one that was not interrupted.
-
-A program takes the arrays that it closes over, such as a connectome, as arguments. So fits of other connectomes and
-targets find the program of the first one where compiled programs are kept (``jax_compilation_cache_dir``). That needs
-``fitting`` to be imported before JAX.
-
-Settings of the user's are kept (``NPROC``, ``XLA_FLAGS``, ``JAX_NUM_CPU_DEVICES``, ``OPENBLAS_NUM_THREADS``,
-``JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS``), and where JAX has computed before, its devices stay as they are.
+Settings of the user's are kept (``NPROC``, ``XLA_FLAGS``, ``JAX_NUM_CPU_DEVICES``, ``OPENBLAS_NUM_THREADS``), and where
+JAX has computed before, its devices stay as they are.
 """
 
 import contextlib
 import os
 from typing import Any
-
-os.environ.setdefault("JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS", "1")
 
 import jax
 import threadpoolctl

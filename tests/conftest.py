@@ -3,9 +3,6 @@
 import os
 from pathlib import Path
 
-# As fitting sets it, which the import hook has import JAX first.
-os.environ.setdefault("JAX_USE_SIMPLIFIED_JAXPR_CONSTANTS", "1")
-
 # One device: many tests compile small programs, which takes twice as long for two. Scripts use all cores.
 # Shapes and types of public functions are checked at run time by jaxtyping and beartype.
 from jaxtyping import install_import_hook

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import connectome_of, labels_of, network_of, target_of
+from problems import connectome_of, labels_of, network_of
 
 from fitting import InputError
 from fitting.network import NODES, DelayBounds, Node
@@ -421,15 +421,3 @@ def test_a_kill_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
         record.save({"x": np.zeros(2)})
     monkeypatch.undo()
     assert Record(tmp_path / "a.npz", {"x": 1}, True).arrays["x"].tolist() == [1.0, 1.0]
-
-
-@pytest.mark.parametrize("predict", [LinearResponse, partial(Simulation, duration="8 s", dt="1 ms")])
-def test_fits_of_other_data_are_the_same_program(predict, rng):
-    """So that it is compiled once where compiled programs are kept: arrays are arguments, not constants in its text."""
-
-    def program():
-        network = network_of(rng.random((3, 3)), LENGTHS_MM + rng.random((3, 3)), drive=0.6)
-        problem = Problem(predict(network, PLAIN), [K], target_of(rng.random((3, 3))))
-        return jax.jit(problem.value_and_grad).lower(problem.parameters.start(), jax.random.key(0)).as_text()
-
-    assert program() == program()
