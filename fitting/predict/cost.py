@@ -37,7 +37,7 @@ GRADIENT, KEPT, KEPT_FOR_GRADIENT = 3.3, 2.0, 5.3
 CONNECTIVITY_SECONDS = 1.1e-8
 
 #: Seconds of a value and gradient by linear response, per frequency: times regions squared, and cubed.
-RESPONSE_SECONDS = (1.5e-6, 1.2e-9)
+RESPONSE_SECONDS = (3.4e-7, 8.8e-10)
 
 #: Seconds that :func:`pace` takes on the machine that the numbers above were measured on.
 PACE_SECONDS = 2.4e-4
