@@ -39,18 +39,19 @@ def _characteristic(linear: Linear, root, delayed):
 def _eigenvalues(linear: Linear, target, delayed) -> Complex[Array, " eigenvalue"]:
     """Roots of a network with delayed weights held as they are, in 1/ms: those nearest to a target, nearest first.
 
-    Arnoldi's method on the inverse of the shifted network, which takes one matrix of as many rows as there are regions.
+    Arnoldi's method (Quarterly of Applied Mathematics 9, 1951, 17-29) on the inverse of the shifted network. It takes
+    one inverse of as many rows as there are regions. Of large networks, the eigenvalues furthest away are approximate.
     """
     regions, variables = linear.entry.shape
     rate = jnp.expm1(target * linear.dt) / linear.dt
     alone = eliminate(rate * jnp.eye(variables, dtype=rate.dtype) - linear.local)
-    transfer = jnp.einsum("rj,rj->r", alone[:, linear.coupled], linear.entry.astype(rate.dtype))
+    through = jnp.einsum("rij,rj->ri", alone, linear.entry.astype(rate.dtype))
+    transfer = through[:, linear.coupled]
     together = inverse(jnp.eye(regions, dtype=rate.dtype) - transfer[:, None] * delayed)
 
     def solve(x):
         x = jnp.einsum("rij,rj->ri", alone, x.reshape(regions, variables))
         entering = delayed @ (together @ x[:, linear.coupled])
-        through = jnp.einsum("rij,rj->ri", alone, linear.entry.astype(rate.dtype))
         return (x + through * entering[:, None]).ravel()
 
     size = regions * variables
@@ -61,7 +62,7 @@ def _eigenvalues(linear: Linear, target, delayed) -> Complex[Array, " eigenvalue
         basis, projected = carry
         x = solve(basis[number])
         column = jnp.zeros(steps + 1, rate.dtype)
-        # Twice is enough.
+        # A second pass removes what rounding has left of the directions before.
         for _ in range(2):
             along = basis.conj() @ x
             x, column = x - along @ basis, column + along
@@ -101,17 +102,17 @@ def rightmost_roots(linear: Linear, frequency: ScalarLike, count: int = 4, steps
     -------
     complex array (count,)
         Roots in 1/s: real part the growth rate, imaginary part the angular frequency. In the place of
-        a candidate from which Newton's method has found no root, or one found before, stands -1e6.
+        a candidate that is missing, or that leads to no root or to one found before, stands -1e6.
     """
     fixed = jax.tree.map(lax.stop_gradient, linear)
     still, root = jnp.asarray(frequency) == 0, 2j * jnp.pi * jnp.asarray(frequency, linear.local.dtype) / 1000
     delayed = _delayed(fixed, root)
     values = _eigenvalues(fixed, RIGHT + root, delayed)
     count = min(count, len(values))
-    # Of each conjugate pair the one on the side of the frequency; delays were taken for that one.
-    # At zero frequency, those that do not oscillate; where there are too few, one far to the left.
     # Newton's method squares errors: a move this small leaves none.
     tolerance = jnp.sqrt(jnp.finfo(linear.local.dtype).eps)
+    # Of each conjugate pair the one on the side of the frequency; delays were taken for that one.
+    # At zero frequency, those that do not oscillate.
     tiny = tolerance * jnp.abs(values)
     eligible = jnp.where(still, jnp.abs(values.imag) <= tiny, values.imag >= -tiny)
     values = jnp.where(still, values.real, values)
