@@ -16,6 +16,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from fitting.programs import compiled
+
 
 def local_devices() -> list[jax.Device]:
     """Devices of this process, of the kind that ``jax_default_device`` names where it does."""
@@ -99,20 +101,23 @@ def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., 
     """
     mesh = _mesh()
     split, whole = NamedSharding(mesh, P("element")), NamedSharding(mesh, P())
-    compiled = jax.jit(partial(_of_all, function, mesh), static_argnums=0)
+    programs: dict[int, Any] = {}
 
     def every(elements, *common):
         count = len(jax.tree.leaves(elements)[0])
         # Rounds of one size, whatever the count: another size would be compiled by itself.
         rounds = math.ceil(count / (device_count() * batch))
         size = math.ceil(count / (device_count() * rounds))
+        if size not in programs:
+            programs[size] = compiled(partial(_of_all, function, mesh, size), whole)
+        program = programs[size]
         first, each = jax.process_index() * rounds * mesh.size * size, mesh.size * size
         elements, common = jax.tree.map(jnp.asarray, elements), jax.device_put(common, whole)
         results = []
         for number in range(rounds):
             own = np.minimum(first + number * each + np.arange(each), count - 1)
             placed = jax.device_put(jax.tree.map(lambda x: x[own], elements), split)  # noqa: B023
-            results.append(compiled(size, placed, common))
+            results.append(program(placed, common))
         gathered = jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts]), *results)
         if jax.process_count() > 1:
             gathered = multihost_utils.process_allgather(gathered, tiled=True)

@@ -86,3 +86,17 @@ def magnitude(value: Any, name: str, what: str = "value") -> Any:
     if not u.have_same_dim(value, 1.0 * target):
         raise InputError(f"{what}: {value} is not in units of {name}; write it as a number of {name}")
     return value.to_decimal(target)
+
+
+def in_words(seconds: float) -> str:
+    """A duration as a reader wants it.
+
+    Examples
+    --------
+    >>> from fitting.units import in_words
+    >>> [in_words(s) for s in (12.3, 300.0, 7000.0)]
+    ['12 s', '5 min', '1.9 h']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -326,7 +326,7 @@ def setup(
     if config.data.source == "demo":
         length = magnitude(config.data.duration, "ms", "data.duration")
         recording = simulation_cost(draft.network, duration=length, dt=simulation.dt)
-    expected = expect(draft, stages if fit else [], evaluation, verifier, recording=recording)
+    expected = expect(draft, stages, evaluation, verifier, stored=not fit, recording=recording)
     announce(expected)
     with setting(f"lower {MEMORY.get(expected.largest, 'simulation.duration')} or raise simulation.dt"):
         expected.refuse()

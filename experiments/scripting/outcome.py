@@ -16,11 +16,12 @@ from rich.progress import Progress as Bars
 
 from fitting.devices import first_process
 from fitting.evaluate import Evaluation, evaluate
-from fitting.optimize import Fit
+from fitting.optimize import Fit, Store
 from fitting.progress import Progress
 from fitting.report import Summary, draw, summarize, table, to_dataset, write_html
+from fitting.units import in_words
 from scripting.build import Setup, evaluation_key, plain, setup
-from scripting.runs import RUN_FILE, Run
+from scripting.runs import RUN_FILE, Run, resuming
 
 #: Parts of an evaluation that are done where they are asked for, by setting.
 SPARED = {
@@ -33,9 +34,10 @@ SPARED = {
 
 @contextmanager
 def bars(console: Console):
-    """A bar for each stage of long work; yields what is told how far the stages are."""
+    """A bar for each stage of long work, with the time left; yields what is told how far the stages are."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[info]}"), TimeElapsedColumn())
-    with Bars(*columns, console=console) as bar:
+    # The time left follows from an hour's pace: some stages take minutes from one report to the next.
+    with Bars(*columns, console=console, speed_estimate_period=3600) as bar:
         tasks: dict[str, Any] = {}
 
         def show(progress: Progress):
@@ -44,7 +46,10 @@ def bars(console: Console):
                 for task in tasks.values():
                     bar.stop_task(task)
                 tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total, info="")
-            bar.update(tasks[progress.stage], completed=progress.done, total=progress.total, info=progress.text)
+            task = tasks[progress.stage]
+            bar.update(task, completed=progress.done, total=progress.total)
+            left = bar.tasks[task].time_remaining
+            bar.update(task, info=f"{progress.text} {in_words(float(left))} left".strip() if left else progress.text)
 
         yield show
 
@@ -70,8 +75,8 @@ def introduce(run: Run, prepared: Setup):
 
 
 def judge(run: Run, prepared: Setup, fit: Fit) -> Evaluation:
-    """Evaluate a fit as a run's config has it."""
-    seed = run.config.seed
+    """Evaluate a fit as a run's config has it; fits that it makes again are kept beside the fit's checkpoints."""
+    seed, folder = run.config.seed, run.folder / "checkpoints"
     with bars(run.console) as show:
         return evaluate(
             fit,
@@ -82,6 +87,7 @@ def judge(run: Run, prepared: Setup, fit: Fit) -> Evaluation:
             views=prepared.views,
             refit=lambda problem: prepared.fit(problem, seed).fitted,
             progress=show,
+            store=Store(folder, folder.is_dir() and resuming(run.config, run.folder)),
         )
 
 

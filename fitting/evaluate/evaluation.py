@@ -28,7 +28,7 @@ from fitting.evaluate.recovery import refit_synthetic
 from fitting.evaluate.reliability import Ceiling, group_ceiling, split_half_ceiling
 from fitting.evaluate.scores import SeedScores, View, fresh_seeds
 from fitting.evaluate.uncertainty import Identifiability, Profile
-from fitting.optimize import Fit, Problem, stage_key
+from fitting.optimize import Fit, Problem, Store, stage_key
 from fitting.predict import Cost, Predictor
 from fitting.progress import Reporter, silent
 
@@ -82,8 +82,13 @@ class EvaluationSettings:
                 zero = "zero or " if name == "fresh_seeds" else ""
                 raise InputError(f"{name} must not be {zero}negative; got {value:g}")
 
+    @property
+    def refits(self) -> int:
+        """Fits like the real one that the evaluation makes."""
+        return len(SURROGATES) * self.refitted_surrogates + self.recoveries + self.leak_fits
+
     def cost(self, problem: Problem, predictor: Predictor, measured: bool = False) -> Cost:
-        """Seconds and bytes on one device: of a fit of this problem that is verified by a predictor.
+        """Seconds and bytes on one device: of a fit of this problem that is verified by a predictor, without refits.
 
         ``measured`` tells whether the fit itself measures what intervals follow from.
         """
@@ -191,6 +196,7 @@ def evaluate(
     views: Mapping[str, View] | None = None,
     refit: Callable[[Problem], Mapping[str, Any]] | None = None,
     progress: Reporter = silent,
+    store: Store | None = None,
 ) -> Evaluation:
     """Score a fitted model on fresh noise, beside baselines, nulls and the noise of both sides.
 
@@ -209,14 +215,18 @@ def evaluate(
     refit : callable, optional
         How the fit was made, from a problem to fitted values; needed for whatever is fitted again.
     progress : callable, optional
+    store : Store, optional
+        Where fits that are made again are kept, so that a kill loses no more than one.
 
     Returns
     -------
     Evaluation
     """
     settings, views = settings or EvaluationSettings(), dict(views or {})
-    if refit is None and (settings.recoveries or settings.refitted_surrogates or settings.leak_fits):
+    if refit is None and settings.refits:
         raise InputError("recoveries, refitted surrogates and leaks fit again, so they need the argument refit")
+    if refit and store:
+        refit = store.kept(refit, "refit")
     verified = fit.problem if predictor is None else _with_predictor(fit.problem, predictor)
     connectome, target = verified.network.connectome, verified.target
     fresh = fresh_seeds(verified, fit.fitted, stage_key(key, "fresh"), settings.fresh_seeds, views, progress=progress)

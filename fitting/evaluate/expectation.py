@@ -10,6 +10,7 @@ from fitting.errors import InputError
 from fitting.evaluate.evaluation import EvaluationSettings
 from fitting.optimize import Problem, Stage
 from fitting.predict import Cost, Predictor
+from fitting.units import in_words
 
 #: Memory of a process that has imported everything and compiles, beside the numbers of simulations.
 PROCESS_BYTES = 700_000_000
@@ -55,17 +56,13 @@ class Expectation:
             )
 
     def __str__(self):
-        stages = ", ".join(f"{name} {_words(cost.seconds)}" for name, cost in self.stages.items() if cost.seconds >= 1)
+        stages = ", ".join(
+            f"{name} {in_words(cost.seconds)}" for name, cost in self.stages.items() if cost.seconds >= 1
+        )
         return (
-            f"Expected: {self.stages[self.largest].bytes / 1e9:.1f} GB of memory, about {_words(self.seconds)} "
+            f"Expected: {self.stages[self.largest].bytes / 1e9:.1f} GB of memory, about {in_words(self.seconds)} "
             f"({stages}), and a minute of compiling unless that was done before."
         )
-
-
-def _words(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def expect(
@@ -74,6 +71,7 @@ def expect(
     evaluation: EvaluationSettings,
     predictor: Predictor | None = None,
     *,
+    stored: bool = False,
     recording: Cost | None = None,
     available: int | None = None,
 ) -> Expectation:
@@ -83,10 +81,12 @@ def expect(
     ----------
     problem : Problem
     stages : sequence of Stage
-        All their steps are counted, though a fit may converge before. Without any, nothing is fitted.
+        All their steps are counted, though a fit may converge before.
     evaluation : EvaluationSettings
     predictor : Predictor, optional
         What verifies the fit; the one that is fitted unless given.
+    stored : bool
+        The fit is there already; stages are what its evaluation fits again.
     recording : Cost, optional
         Of a recording that is simulated first.
     available : int, optional
@@ -115,7 +115,11 @@ def expect(
     measured = any(getattr(stage, "measures", False) for stage in stages)
     verified = evaluation.cost(problem, predictor or problem.predictor, measured)
     costs = {} if recording is None else {"recording": recording}
-    costs |= {stage.name: stage.cost(problem) for stage in stages}
+    fitted = {stage.name: stage.cost(problem) for stage in stages}
+    costs |= {} if stored else fitted
+    if evaluation.refits:
+        largest = max((cost.bytes for cost in fitted.values()), default=0)
+        costs["fits again"] = Cost(evaluation.refits * sum(cost.seconds for cost in fitted.values()), largest)
     together = min(len(local_devices()), evaluation.fresh_seeds)
     costs["evaluation"] = Cost(verified.seconds / device_count(), together * verified.bytes)
     # A process holds so many bytes of simulations, and resamples them once.

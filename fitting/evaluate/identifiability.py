@@ -25,6 +25,7 @@ from fitting.evaluate.uncertainty import (
     with_unit,
 )
 from fitting.optimize import Problem, Surroundings
+from fitting.programs import compiled
 from fitting.progress import Progress, Reporter, silent
 
 #: Standard deviation, in the unconstrained space, of what may lie anywhere between its bounds.
@@ -321,7 +322,7 @@ def _averaged_gradient(problem: Problem, point, others, name: str, key, simulati
         total, terms = jax.lax.map(lambda key: problem.value(fixed | moved | {name: value}, key), keys)
         return total.mean(), terms.fc_correlation.mean()
 
-    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+    return compiled(jax.value_and_grad(loss, has_aux=True))
 
 
 def _positive(hessian):

@@ -15,6 +15,7 @@ from fitting.evaluate.agreement import agreement
 from fitting.evaluate.baselines import held_out_baselines
 from fitting.objective import Target
 from fitting.optimize import Problem
+from fitting.programs import compiled
 from fitting.progress import Progress, Reporter, silent
 from fitting.signal import Observation, upper_pairs
 
@@ -38,7 +39,7 @@ def independent_targets(target: Target, observation: Observation, key, count: in
     Target
         With the pairs of the target.
     """
-    process = jax.jit(lambda x: observation.fc(x, observation.fs))
+    process = compiled(lambda x: observation.fc(x, observation.fs))
     shape = (round(target.seconds * observation.fs), len(target.labels))
     for one in jax.random.split(key, count):
         yield replace(target, fc=process(jax.random.normal(one, shape, jnp.result_type(float))), spectrum=None)

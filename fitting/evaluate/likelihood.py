@@ -22,6 +22,7 @@ from fitting.evaluate.uncertainty import (
     verdict,
 )
 from fitting.optimize import Problem
+from fitting.programs import compiled
 from fitting.progress import Progress, Reporter, silent
 from fitting.signal import upper_pairs
 
@@ -102,7 +103,7 @@ def _linear_fit(problem: Problem, point: Mapping[str, Any]) -> _LinearFit:
     def pairs_of(x):
         return problem.predictor.predict(problem.parameters.values(restore(x)), None).fc[rows, columns]
 
-    @jax.jit
+    @compiled
     def model_and_jacobian(x):
         model, along = jax.linearize(pairs_of, x)
         return model, jax.lax.map(along, jnp.eye(len(x), dtype=x.dtype)).T
@@ -272,7 +273,7 @@ class _Refit:
             total, terms = problem.value(restore(x) | {name: value}, jax.random.key(0))
             return total, terms.fc_correlation
 
-        self.gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        self.gradient = compiled(jax.value_and_grad(loss, has_aux=True))
 
     def at(self, value: float, starts) -> Minimum:
         """The best fit of the others, from the better of the starts."""

@@ -297,11 +297,14 @@ def surrogate_test(
         fcs = [np.asarray(problem.compiled_predict(values, key).fc, float) for key in keys]
         return agreement(np.mean(fcs, axis=0), np.asarray(problem.target.fc, float), pairs).r
 
-    scores = []
+    scores: list[float] = []
+    kinds = {str(surrogate.attrs.get("surrogate", "")) for surrogate in surrogates}
+    stage = f"fits of {' and '.join(sorted(kinds))} surrogates".replace("_", " ")
+    progress(Progress(stage, 0, len(surrogates)))
     for number, surrogate in enumerate(surrogates):
         bounds = replace(problem.network.bounds, shortest=None, longest=None)
         network = replace(problem.network, connectome=surrogate, bounds=bounds)
         other = replace(problem, predictor=replace(problem.predictor, network=network))
         scores.append(score(other, refit(other)))
-        progress(Progress("refitted surrogates", number + 1, len(surrogates)))
+        progress(Progress(stage, number + 1, len(surrogates), f"r {scores[-1]:.3f}"))
     return SurrogateTest(score(problem, values), np.array(scores), True)

@@ -230,7 +230,8 @@ def _checked(network, parameters, steps, dt, source, state, record, adjoint) -> 
     dtype = jnp.result_type(float)
     parameters = {name: jnp.asarray(value, dtype) for name, value in parameters.items()}
     plan = _Plan(steps, float(dt), tuple(record), adjoint.kind, segment, devices.on_gpu())
-    return _simulate(network, plan, parameters, source, initial_state(network, dt, dtype) if state is None else state)
+    state = initial_state(network, dt, dtype) if state is None else state
+    return _simulate(network, plan, network.resolve(parameters, dtype), source, state)
 
 
 class _Plan(NamedTuple):
@@ -245,11 +246,11 @@ class _Plan(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _simulate(network, plan, parameters, source, state):
+def _simulate(network, plan, resolved, source, state):
     steps, dt, record, adjoint, segment, gpu = plan
     key, noise = source
     regions, ports, dtype = network.regions, network.node.ports, state.history.dtype
-    weights, travel, by_region = network.resolve(parameters, dtype)
+    weights, travel, by_region = resolved
     delay = travel / dt
     quiet = key is None and noise is None
 

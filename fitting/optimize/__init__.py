@@ -11,7 +11,7 @@ from fitting.optimize.race import Race
 from fitting.optimize.search import Search
 from fitting.optimize.solve import STAGES, solve
 from fitting.optimize.start import StableStart
-from fitting.optimize.storage import identity
+from fitting.optimize.storage import Store, identity
 
 __all__ = [
     "STAGES",
@@ -34,6 +34,7 @@ __all__ = [
     "SearchResult",
     "StableStart",
     "Stage",
+    "Store",
     "Surroundings",
     "adam",
     "identity",

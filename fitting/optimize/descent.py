@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -21,6 +22,7 @@ from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Record, Store, identity
 from fitting.predict import Cost, Predictor
+from fitting.programs import outlined
 from fitting.progress import Progress, Reporter, silent
 
 #: Least seconds between two savings.
@@ -119,11 +121,13 @@ class Descent:
         rows, point, memory = _restore(record, start, optimizer.init(start))
         progress(Progress(self.name, len(rows), self.steps, "compiling"))
         began = time.perf_counter()
-        step = guarded_step(problem.value_and_grad, optimizer)
-        compiled = jax.jit(step).lower(point, memory, step_key).compile()
+        step, arrays = outlined(guarded_step(problem.value_and_grad, optimizer), point, memory, step_key)
+        compiled = step.lower(arrays, point, memory, step_key).compile()
         compile_seconds = time.perf_counter() - began
         analysis = compiled.memory_analysis()
-        status, rows, point = self._descend(problem, compiled, (rows, point, memory), step_key, record, progress)
+        status, rows, point = self._descend(
+            problem, partial(compiled, arrays), (rows, point, memory), step_key, record, progress
+        )
         chosen, best = self._choose(problem, rows, point, start, check_key)
         status, sentence = verdict(problem, status, best)
         bad = sum(not row["finite"] for row in rows)
@@ -180,8 +184,7 @@ class Descent:
                         record.save(_packed(rows, point, memory))
                         return "unstable", rows, point
                     grew = grows
-                left = float(np.median([r["seconds"] for r in rows[-10:]])) * (self.steps - len(rows))
-                text = f"loss {row['loss']:.4f} r {row['fc_correlation']:.3f} {left:.0f} s left"
+                text = f"loss {row['loss']:.4f} r {row['fc_correlation']:.3f}"
                 progress(Progress(self.name, len(rows), self.steps, text))
 
     def _reason_to_stop(self, rows, interrupt: Interrupt) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from fitting.devices import over_devices
 from fitting.objective import Terms
 from fitting.optimize.problem import Problem
+from fitting.programs import compiled
 
 #: Displacement of each parameter in the unconstrained space, for differences of predictions.
 DIFFERENCE = 0.1
@@ -159,8 +160,8 @@ class Linearized:
 
         self._predict = over_devices(predict, problem.at_once())
         self._tangents = over_devices(tangents, problem.at_once())
-        self._expand = jax.jit(expand)
-        self._losses = jax.jit(jax.vmap(lambda x, prediction: terms(x, prediction).loss))
+        self._expand = compiled(expand)
+        self._losses = compiled(jax.vmap(lambda x, prediction: terms(x, prediction).loss))
 
     def _predictions(self, function, points, keys):
         """A function of points (point, parameter) and keys: all keys at the first point, then at the second."""

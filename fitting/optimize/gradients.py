@@ -19,6 +19,7 @@ from fitting.optimize.problem import Problem
 from fitting.optimize.search import search_closer
 from fitting.optimize.storage import Store
 from fitting.predict import Cost
+from fitting.programs import compiled
 from fitting.progress import Progress, Reporter, silent
 
 
@@ -148,7 +149,7 @@ def gradients_over_devices(problem: Problem, point: Mapping[str, Any]):
 def _forward_error(problem: Problem, restore, flat, key, gradient, downhill) -> float:
     """Relative difference of forward and reverse mode along a direction."""
     ahead = replace(problem, predictor=problem.predictor.forward_mode())
-    along = jax.jit(lambda x, d: jax.jvp(lambda x: ahead.value(restore(x), key)[0], (x,), (d,))[1])
+    along = compiled(lambda x, d: jax.jvp(lambda x: ahead.value(restore(x), key)[0], (x,), (d,))[1])
     reverse = gradient @ downhill
     return float(abs(along(flat, jnp.asarray(downhill, flat.dtype)) - reverse) / max(abs(reverse), 1e-30))
 

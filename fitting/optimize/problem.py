@@ -16,6 +16,7 @@ from fitting.errors import InputError
 from fitting.objective import Objective, Target, Terms, terms_of
 from fitting.optimize.parameters import Parameters
 from fitting.predict import Prediction, Predictor
+from fitting.programs import compiled
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ class Problem:
     @cached_property
     def compiled_predict(self) -> Callable[[Mapping[str, Any], Any], Prediction]:
         """:meth:`predict` as a program that is compiled once, for whoever calls it."""
-        return jax.jit(self.predict)
+        return compiled(self.predict)
 
     def evaluate(self, values: Mapping[str, Any], key) -> tuple[Terms, Prediction]:
         """Terms of the loss of parameter values, without any penalty, and the prediction, of one noise seed."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,27 @@ class Store:
             return _Nowhere()
         identity = {"x64": bool(jax.config.read("jax_enable_x64"))} | dict(identity)
         return Record(self.folder / f"{stage.replace(' ', '_')}.npz", identity, self.resume)
+
+    def kept(self, function: Callable[[Any], Mapping[str, Any]], name: str) -> Callable[[Any], Mapping[str, Any]]:
+        """The same function, whose calls are numbered and kept, one file each: what was done before is read.
+
+        Parameters
+        ----------
+        function : callable
+            Returns arrays by name.
+        name : str
+        """
+        numbers = itertools.count(1)
+
+        def again(thing):
+            record = self.record(f"{name} {next(numbers)}", {"of": identity(thing)})
+            if not record.arrays:
+                arrays = function(thing)
+                record.save(arrays)
+                return arrays
+            return record.arrays
+
+        return again
 
 
 class _Nowhere(Record):

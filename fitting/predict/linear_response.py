@@ -16,6 +16,7 @@ from fitting.errors import InputError
 from fitting.network import Network
 from fitting.predict.cost import RESPONSE_SECONDS, Cost, pace
 from fitting.predict.predictor import Prediction, Predictor
+from fitting.programs import compiled
 from fitting.response import (
     Linear,
     cross_spectra,
@@ -162,7 +163,7 @@ class LinearResponse(Predictor):
             # What must stay a plain number is put back.
             return linear._replace(coupled=0, dt=0.0), self.growth(linear, self.observation)
 
-        return jax.jit(settle)
+        return compiled(settle)
 
     def _linear(self, values: Mapping[str, Any]) -> tuple[Linear, np.ndarray]:
         arrays, growth = self._settle(dict(values))

@@ -23,6 +23,7 @@ from jaxtyping import Array, Complex, Float
 from fitting.errors import InputError
 from fitting.network.network import Network
 from fitting.network.simulate import NetworkState, initial_state, simulate_noise
+from fitting.programs import compiled
 from fitting.response.inverse import inverse
 from fitting.response.rest import rest
 
@@ -296,11 +297,11 @@ def departure(network: Network, parameters: Mapping[str, Any], *, dt: float, dur
     """
     parts, regions = max(1, round(duration / 1000.0)), network.regions
     noise = jnp.zeros((round(1000.0 / dt), network.node.ports, regions))
-    advance = jax.jit(lambda state: simulate_noise(network, parameters, noise, dt=dt, state=state))
+    advance = compiled(lambda state: simulate_noise(network, parameters, noise, dt=dt, state=state))
     state = initial_state(network, dt)
     for _ in range(parts):
         done = advance(state)
         state = done.state
-    settle = jax.jit(lambda values: linearize(network, values, dt=dt).steady)
+    settle = compiled(lambda values: linearize(network, values, dt=dt).steady)
     steady = settle(dict(parameters))[:, list(network.node.variables).index(network.node.coupled)]
     return float(jnp.abs(done.rates.mean(0) - steady).max())

@@ -188,6 +188,26 @@ def own_modes(linear: Linear) -> Complex[Array, " mode"]:
     return 1000 * (jnp.log1p(values * linear.dt) / linear.dt).ravel()
 
 
+@jax.jit
+def _followed(frequencies, line, linear: Linear, numerators, denominators):
+    """Sign of the determinant that :func:`unstable_roots` follows, and its rate of turning, at every frequency."""
+
+    def relative(f):
+        root = line + 2j * jnp.pi * f / 1000
+        rate = jnp.expm1(root * linear.dt) / linear.dt
+        transfer = polynomial(numerators[..., 0], rate) / polynomial(denominators, rate)
+        return jnp.eye(len(transfer)) - transfer[:, None] * _delayed(linear, root)
+
+    def one(f):
+        matrix, change = jax.jvp(relative, (f,), (jnp.ones_like(f),))
+        rate = (inverse(matrix) * change.T).sum().imag
+        # One after the other, for the reason that `inverse` gives.
+        matrix, rate = lax.optimization_barrier((matrix, rate))
+        return jnp.linalg.slogdet(matrix)[0], rate
+
+    return lax.map(one, frequencies, batch_size=16)
+
+
 def unstable_roots(linear: Linear, right_of: float = 0.0) -> int:
     """Number of characteristic roots right of a vertical line, all delays and all frequencies included.
 
@@ -222,26 +242,9 @@ def unstable_roots(linear: Linear, right_of: float = 0.0) -> int:
     alone = np.linalg.eigvals(np.asarray(linear.local, complex))
     regions_alone = int((np.abs(1 + alone * dt) > np.exp(line * dt)).sum())
 
-    def relative(f):
-        root = line + 2j * jnp.pi * f / 1000
-        rate = jnp.expm1(root * dt) / dt
-        transfer = polynomial(numerators[..., 0], rate) / polynomial(denominators, rate)
-        return jnp.eye(len(transfer)) - transfer[:, None] * _delayed(linear, root)
-
-    @jax.jit
-    def follow(frequencies):
-        def one(f):
-            matrix, change = jax.jvp(relative, (f,), (jnp.ones_like(f),))
-            rate = (inverse(matrix) * change.T).sum().imag
-            # One after the other, for the reason that `inverse` gives.
-            matrix, rate = lax.optimization_barrier((matrix, rate))
-            return jnp.linalg.slogdet(matrix)[0], rate
-
-        return lax.map(one, frequencies, batch_size=16)
-
     def at(frequencies):
         padded = np.pad(frequencies, (0, -len(frequencies) % 64), mode="edge")
-        sign, rate = follow(jnp.asarray(padded, linear.local.dtype))
+        sign, rate = _followed(jnp.asarray(padded, linear.local.dtype), line, linear, numerators, denominators)
         return np.asarray(sign)[: len(frequencies)], np.asarray(rate)[: len(frequencies)]
 
     highest = 500 / dt

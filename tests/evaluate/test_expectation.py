@@ -41,6 +41,8 @@ def test_more_of_anything_is_expected_to_cost_more(problem, steady):
     assert total(fresh_seeds=100) > total()
     assert total(surrogates=99) > total()
     assert total(null_seeds=5) > total()
+    assert total(recoveries=1) > total()
+    assert total(leak_fits=2) > total(leak_fits=1) > total()
     assert total(longer) > total()
     assert total(replace(problem, seeds=2)) > total()
 
@@ -58,6 +60,17 @@ def test_stages_that_are_left_out_cost_nothing(problem, steady):
     linear = expect(response, [Descent()], EvaluationSettings(), problem.predictor)
     assert set(linear.stages) == {"descent", "evaluation"}
     assert linear.stages["descent"].seconds < descent.stages["descent"].seconds
+
+
+def test_what_is_fitted_again_takes_as_long_as_the_fit(problem, steady):
+    stages, evaluation = [Search(), Descent()], EvaluationSettings(refitted_surrogates=19, recoveries=2)
+    for stored in (False, True):
+        expected = expect(problem, stages, evaluation, stored=stored).stages
+        plain = expect(problem, stages, EvaluationSettings()).stages
+        fit = plain["search"].seconds + plain["descent"].seconds
+        assert expected["fits again"].seconds == pytest.approx((2 * 19 + 2) * fit)
+        assert expected["evaluation"] == plain["evaluation"]
+        assert ("descent" in expected) != stored
 
 
 def test_profiles_of_a_fit_without_noise_take_time(problem, steady):

@@ -14,7 +14,7 @@ from fitting.data import connectome, hcp_aal2
 from fitting.evaluate import delay_nulls, p_value, surrogate_connectomes, surrogate_sensitivity, surrogate_test
 from fitting.network import Network
 from fitting.objective import Objective, Target
-from fitting.optimize import Parameter, Problem
+from fitting.optimize import Parameter, Problem, Store
 from fitting.predict import LinearResponse, Simulation
 from fitting.signal import Observation
 
@@ -233,7 +233,8 @@ def test_surrogates_are_fitted_as_the_real_connectome_was(rng):
 
         done = []
         found = surrogate_test(one, {"k": 0.7}, made, refit, keys, done.append)
-        assert [p.done for p in done] == [1, 2, 3]
+        assert [p.done for p in done] == [0, 1, 2, 3]
+        assert done[0].stage == "fits of rewired surrogates"
         pairs = np.triu(~np.eye(8, dtype=bool) if one is problem else split.target.held_out, 1)
         expected = [
             np.corrcoef(s.weights.values[pairs] ** k, (fc + fc.T)[pairs])[0, 1]
@@ -245,6 +246,34 @@ def test_surrogates_are_fitted_as_the_real_connectome_was(rng):
             assert other.target is one.target
         assert found.refitted
         assert found.p == (1 + sum(score >= expected[0] for score in expected[1:])) / 4
+
+
+def test_refits_that_a_kill_interrupts_are_not_made_again(rng, tmp_path):
+    """Those that were done are read, the others made; another target is not taken for them."""
+    c = hcp_aal2().isel(target=slice(8), source=slice(8))
+    fc = rng.standard_normal((8, 8))
+    problem, made = power_problem(c, fc + fc.T), surrogate_connectomes(c, "rewired", 4, seed=0)
+    keys, fitted = jax.random.split(jax.random.key(0), 1), []
+
+    def refit(other, most=4):
+        if len(fitted) == most:
+            raise KeyboardInterrupt
+        fitted.append(other.network.weights)
+        return best_power(other)
+
+    def test(store, refit, problem=problem):
+        return surrogate_test(problem, {"k": 0.7}, made, store.kept(refit, "refit"), keys)
+
+    whole = test(Store(), refit)
+    fitted.clear()
+    with pytest.raises(KeyboardInterrupt):
+        test(Store(tmp_path), lambda other: refit(other, 2))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["refit_1.npz", "refit_2.npz"]
+    resumed = test(Store(tmp_path, resume=True), refit)
+    np.testing.assert_array_equal(fitted, [s.weights.values for s in made])
+    np.testing.assert_array_equal(resumed.surrogates, whole.surrogates)
+    with pytest.raises(InputError, match=r"belongs to another fit: of\.target\.fc"):
+        test(Store(tmp_path, resume=True), refit, power_problem(c, 2 * (fc + fc.T)))
 
 
 def test_a_surrogate_without_a_score_counts_against_the_real_connectome(rng):

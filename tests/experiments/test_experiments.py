@@ -1,5 +1,6 @@
 """The scripts and their configs, run as a user runs them."""
 
+import io
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from hydra import compose, initialize_config_dir
+from rich.console import Console
 
 from fitting.data import aal2
 from fitting.data import hcp_aal2 as embedded
@@ -39,6 +41,22 @@ def debug_run(tmp_path_factory):
     done = run("fit.py", "experiment=debug", f"hydra.run.dir={folder}")
     assert done.returncode == 0, done.stderr
     return folder, done
+
+
+def test_bars_tell_the_score_and_the_time_left():
+    from scripting.outcome import bars
+
+    from fitting.progress import Progress
+
+    screen = io.StringIO()
+    with bars(Console(file=screen, force_terminal=True, width=120)) as show:
+        for step in range(4):
+            show(Progress("descent", step, 3, f"loss {0.5 - step / 10:.1f}"))
+            time.sleep(0.3)
+    frames = [frame for frame in screen.getvalue().split("\r") if "descent" in frame]
+    assert any("loss 0.3" in frame and "1 s left" in frame for frame in frames)
+    assert "loss 0.2" in frames[-1]
+    assert "left" not in frames[-1]
 
 
 def test_debug_run_writes_everything(debug_run):
