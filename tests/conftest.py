@@ -30,7 +30,19 @@ def pytest_configure(config):
         os.environ[name.upper()] = str(value)
 
 
-SHARED = Path(os.environ.get("FITTING_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("FITTING_SHARED", ROOT.parent / "shared"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How every fit ended that a test tells of with ``record_property("fit", sentence)``."""
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    told = (getattr(report, "user_properties", ()) for report in reports if getattr(report, "when", "") == "call")
+    lines = [value for properties in told for name, value in properties if name == "fit"]
+    if lines:
+        terminalreporter.section("fits of strangers' data")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture

@@ -25,8 +25,10 @@ from fitting.data import (
     match,
     read_connectome,
     read_fc,
+    read_maps,
     read_recordings,
     scale_weights,
+    with_maps,
 )
 from fitting.evaluate import EvaluationSettings, View, expect, orthogonalization_views
 from fitting.network import Network, simulated_recording
@@ -142,7 +144,11 @@ def connectome_of(config: DictConfig) -> xr.Dataset:
             raise InputError(f"data.regions must be a whole number from 2 to {regions}; got {count}")
         connectome = connectome.isel(target=slice(count), source=slice(count))
     with setting("data.weights"):
-        return scale_weights(connectome, config.data.weights)
+        connectome = scale_weights(connectome, config.data.weights)
+    names = [name for p in plain(config.parameters).values() for name in p["maps"]]
+    with setting("data.maps"):
+        maps = None if config.data.maps is None else read_maps(config.data.maps, atlas=config.data.connectome_atlas)
+        return with_maps(connectome, maps, list(dict.fromkeys(names))) if names else connectome
 
 
 def network_of(config: DictConfig, connectome: xr.Dataset) -> Network:

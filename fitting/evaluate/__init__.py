@@ -20,6 +20,7 @@ from fitting.evaluate.nulls import (
     delay_nulls,
     p_value,
     surrogate_connectomes,
+    surrogate_maps,
     surrogate_sensitivity,
     surrogate_test,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "structural_baselines",
     "subject_ceiling",
     "surrogate_connectomes",
+    "surrogate_maps",
     "surrogate_sensitivity",
     "surrogate_test",
 ]

@@ -28,7 +28,8 @@ def structural_baselines(connectome: xr.Dataset, fc) -> dict[str, float]:
     dict
         ``structural_weights``, ``log_structural_weights`` (a ten-thousandth of the largest weight is added before the
         logarithm, so that pairs without a connection have one), ``minus_length``, ``linear_regression`` on all three,
-        and ``spatial_autoregression`` (see :func:`spatial_autoregression`).
+        and ``spatial_autoregression`` (see :func:`spatial_autoregression`). Of a connectome with maps also
+        ``regression_on_maps``, on the three and on the sum, product and absolute difference of each map over the pair.
 
     Examples
     --------
@@ -40,7 +41,8 @@ def structural_baselines(connectome: xr.Dataset, fc) -> dict[str, float]:
     """
     fc = np.asarray(fc, float)
     every = ~np.eye(len(fc), dtype=bool)
-    return _scores(connectome, fc, every, fc, every, STRUCTURAL)
+    names = [*STRUCTURAL, *(["regression_on_maps"] if "maps" in connectome else [])]
+    return _scores(connectome, fc, every, fc, every, names)
 
 
 #: Baselines with a few parameters at most, which all pairs may fit; the others have some for each region.
@@ -106,6 +108,9 @@ def _scores(connectome, fc, seen, other, scored, names=None) -> dict[str, float]
     y, truth = fc[rows, columns][train], other[rows, columns][test]
     ones = np.ones((len(rows), 1))
     shared = np.stack(geometry, axis=1)
+    maps = np.asarray(connectome["maps"].values, float) if "maps" in connectome else np.zeros((0, len(fc)))
+    i, j = maps[:, rows], maps[:, columns]
+    following = np.concatenate([i + j, i * j, np.abs(i - j)]).T
     effects = np.zeros((len(rows), len(fc)))
     effects[np.arange(len(rows)), rows] = effects[np.arange(len(rows)), columns] = 1.0
 
@@ -122,12 +127,15 @@ def _scores(connectome, fc, seen, other, scored, names=None) -> dict[str, float]
         "minus_length": lambda: -lengths,
         "linear_regression": lambda: linear(ones, shared),
         "spatial_autoregression": lambda: spatial_autoregression(connectome, fc, seen)[1][rows, columns],
+        "regression_on_maps": lambda: linear(ones, shared, following),
         "region_effects": lambda: linear(effects),
         "rank_one": lambda: low_rank(1, False),
         "rank_one_and_constant": lambda: low_rank(1, True),
         "rank_two": lambda: low_rank(2, True),
         "region_effects_and_geometry": lambda: linear(effects, shared),
     }
+    if not len(maps):
+        del predictors["regression_on_maps"]
     return {name: pearson(predictors[name]()[test], truth) for name in names or predictors}
 
 

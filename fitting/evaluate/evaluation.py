@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from fitting.evaluate.nulls import (
     SurrogateTest,
     delay_nulls,
     surrogate_connectomes,
+    surrogate_maps,
     surrogate_sensitivity,
     surrogate_test,
 )
@@ -55,6 +57,8 @@ class EvaluationSettings:
     refitted_surrogates : int
         Surrogate connectomes of each kind that are fitted like the real one: significance. Each takes as long as the
         fit did.
+    refitted_maps : int
+        Draws of random maps, as smooth as those that parameters follow, that are fitted like them.
     recoveries : int
         Synthetic recordings of the fitted model that are fitted again; each takes as long as the fit did.
     leaks : int
@@ -72,6 +76,7 @@ class EvaluationSettings:
     null_seeds: int = 1
     surrogates: int = 0
     refitted_surrogates: int = 0
+    refitted_maps: int = 0
     recoveries: int = 0
     leaks: int = 5
     leak_fits: int = 0
@@ -85,7 +90,7 @@ class EvaluationSettings:
     @property
     def refits(self) -> int:
         """Fits like the real one that the evaluation makes."""
-        return len(SURROGATES) * self.refitted_surrogates + self.recoveries + self.leak_fits
+        return len(SURROGATES) * self.refitted_surrogates + self.refitted_maps + self.recoveries + self.leak_fits
 
     def cost(self, problem: Problem, predictor: Predictor, measured: bool = False) -> Cost:
         """Seconds and bytes on one device: of a fit of this problem that is verified by a predictor, without refits.
@@ -213,7 +218,8 @@ def evaluate(
     views : mapping, optional
         Other connectivities to score the same activity on.
     refit : callable, optional
-        How the fit was made, from a problem to fitted values; needed for whatever is fitted again.
+        How the fit was made, from a problem to the unconstrained point that is fitted; needed for whatever is fitted
+        again.
     progress : callable, optional
     store : Store, optional
         Where fits that are made again are kept, so that a kill loses no more than one.
@@ -340,17 +346,18 @@ def _nulls(fit: Fit, settings: EvaluationSettings, refit, key, progress):
         keys = keys[:1]
     if settings.null_seeds:
         nulls = delay_nulls(fit.problem, fit.fitted, keys, progress)
-    for kind in SURROGATES:
-        count = settings.refitted_surrogates or settings.surrogates * bool(settings.null_seeds)
-        if not count:
-            continue
+    count = settings.refitted_surrogates or settings.surrogates * bool(settings.null_seeds)
+    kinds = {kind: partial(surrogate_connectomes, kind=kind, count=count) for kind in SURROGATES if count}
+    if settings.refitted_maps:
+        kinds["randomly_mapped"] = partial(surrogate_maps, count=settings.refitted_maps)
+    for kind, draw in kinds.items():
         seed = int(jax.random.randint(stage_key(key, kind), (), 0, 2**31 - 1))
         try:
-            connectomes = surrogate_connectomes(fit.problem.network.connectome, kind, count, seed)
+            connectomes = draw(fit.problem.network.connectome, seed=seed)
         except InputError as error:
             notes.append(f"No {kind.replace('_', ' ')} surrogates: {error}.")
             continue
-        if settings.refitted_surrogates:
+        if kind == "randomly_mapped" or settings.refitted_surrogates:
             surrogates[kind] = surrogate_test(fit.declared, fit.fitted, connectomes, refit, keys, progress)
         else:
             surrogates[kind] = surrogate_sensitivity(fit.problem, fit.fitted, connectomes, keys, progress)

@@ -125,7 +125,7 @@ def leak_of_fit(
     problem : Problem
         That was fitted.
     refit : callable
-        From a problem to fitted values: the whole strategy that fitted the data.
+        From a problem to the unconstrained point that is fitted: the whole strategy that fitted the data.
     key : PRNG key
     count : int
         Data sets that are averaged.
@@ -138,7 +138,7 @@ def leak_of_fit(
     scores = []
     for number, noise in enumerate(independent_targets(problem.target, problem.observation, key, count)):
         other = replace(problem, target=noise)
-        fc = other.compiled_predict(refit(other), key).fc
+        fc = other.compiled_predict(other.parameters.values(refit(other)), key).fc
         scores.append(agreement(np.asarray(fc, float), np.asarray(noise.fc, float), noise.held_out).r)
         progress(Progress("leak of the fit", number + 1, count))
     return float(np.mean(scores))

@@ -154,7 +154,7 @@ def _local(problem: Problem, point, scatter: Mapping[str, Scatter], pairs: int) 
     for p in problem.parameters.shared:
         x, sd = float(point[p.name]), scatter[p.name].cautious
         interval = bounded(p, x - 1.96 * sd, x + 1.96 * sd)
-        others = ", ".join(other.name for other in problem.parameters.free if other is not p) or "nothing"
+        others = ", ".join(other.name for other in problem.parameters.free if other.name != p.name) or "nothing"
         words = f"Fisher information over {pairs} pairs, with {others} unknown too, allows"
         answers[p.name] = verdict(p, interval, words)
     return answers

@@ -74,7 +74,7 @@ def refit_synthetic(
     values : mapping
         Fitted parameters, the truth of the synthetic recordings.
     refit : callable
-        From a problem to fitted values: the whole strategy that fitted the data.
+        From a problem to the unconstrained point that is fitted: the whole strategy that fitted the data.
     key : PRNG key
         Noise of the synthetic recordings.
     dt : float
@@ -100,7 +100,8 @@ def refit_synthetic(
         )
         spectrum, stretch = problem.target.spectrum is not None, problem.predictor.stretch
         target = Target.of_recordings([recording], problem.observation, spectrum, stretch)
-        fitted = refit(replace(problem, target=replace(target, pairs=problem.target.pairs)))
+        point = refit(replace(problem, target=replace(target, pairs=problem.target.pairs)))
+        fitted = problem.parameters.reported(point)
         for name in again:
             again[name].append(np.asarray(fitted[name], float))
         progress(Progress("recovery", number + 1, count))

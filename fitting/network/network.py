@@ -151,6 +151,14 @@ class Network:
         """Names of the regions."""
         return tuple(str(label) for label in self.connectome["target"].values)
 
+    @property
+    def maps(self) -> dict[str, np.ndarray]:
+        """Maps of the regions that parameters may follow, by name: see :func:`fitting.data.with_maps`."""
+        if "maps" not in self.connectome:
+            return {}
+        maps = self.connectome["maps"]
+        return {str(name): maps.sel(map=name).values for name in maps["map"].values}
+
     def for_speeds(self, low: float, high: float) -> Network:
         """The same network, whose programs have room for these signal speeds in m/s."""
         return replace(self, bounds=replace(self.bounds, speed=(low, high)))

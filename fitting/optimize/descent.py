@@ -162,12 +162,12 @@ class Descent:
                     return status, rows, point
                 tick = time.perf_counter()
                 here = jax.random.fold_in(key, len(rows) if self.fresh_noise else 0)
-                values = _plain(problem.parameters.values(point))
+                values = _plain(problem.parameters.reported(point))
                 moved, new_memory, terms, norm, finite = jax.block_until_ready(step(point, memory, here))
                 seconds = time.perf_counter() - tick
                 numbers = (*map(float, (*terms, norm)), bool(finite), seconds)
                 row: dict[str, Any] = dict(zip(MEASURES, numbers, strict=True))
-                row["point"], row["values"] = _plain(point), {p.name: values[p.name] for p in problem.parameters.free}
+                row["point"], row["values"] = _plain(point), values
                 rows.append(row)
                 point, memory = moved, new_memory
                 good = _finite(rows)

@@ -167,6 +167,10 @@ class Fit:
         """Values of all parameters that the fit began with."""
         return self._values(self.start)
 
+    def reported(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """What a reader is told of a point: see :meth:`Parameters.reported`."""
+        return {name: np.asarray(value) for name, value in self.problem.parameters.reported(point).items()}
+
     def _values(self, point) -> dict[str, Any]:
         return {name: np.asarray(value) for name, value in self.problem.parameters.values(point).items()}
 

@@ -236,7 +236,7 @@ class GaussNewton:
             reason = "No step that derivatives foretell to lower the loss does so; the search went on alone."
             return search_closer(fit, reason, key, progress, store)
         every = [fit.candidates[best].point | dict(zip(names, map(jnp.asarray, x), strict=True)) for x in path.points]
-        values = [fit.problem.parameters.values(point) for point in every]
+        values = [fit.problem.parameters.reported(point) for point in every]
         terms = [expansion.terms for expansion in path.expansions]
         history = {name: np.array([float(getattr(each, name)) for each in terms]) for name in Terms._fields}
         history["finite"] = np.isfinite(history["loss"])

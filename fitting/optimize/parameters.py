@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,10 +18,14 @@ from fitting.units import magnitude
 
 SCALES = ("linear", "log")
 
+#: Largest coefficient of a map: a region where the map is one standard deviation up goes from the middle of a
+#: parameter's bounds to within 12 % of one of them.
+STEEPEST = 2.0
+
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a network and how it is fitted.
+    r"""One parameter of a network and how it is fitted.
 
     Parameters
     ----------
@@ -46,6 +51,12 @@ class Parameter:
     spread_weight : float
         The loss grows by so much times the variance over regions in the unconstrained space: what the data do not ask
         for stays alike in all regions.
+    maps : sequence of str
+        Maps of the network's connectome (:func:`fitting.data.with_maps`) that the parameter follows. In the
+        unconstrained space its value in region i is :math:`a + \sum_m b_m map_m(i)`; ``value`` is that of :math:`a`,
+        and every :math:`b_m` is another parameter that all regions share, called ``NAME.MAP``, which starts at zero.
+    map_weight : float
+        The loss grows by so much times the square of every :math:`b_m`.
 
     Raises
     ------
@@ -71,6 +82,8 @@ class Parameter:
     prior: Any = None
     prior_weight: float = 0.0
     spread_weight: float = 0.0
+    maps: Sequence[str] = ()
+    map_weight: float = 0.01
 
     def __post_init__(self):
         for name in ("value", "lower", "upper", "prior"):
@@ -78,10 +91,16 @@ class Parameter:
             if raw is not None:
                 number = np.asarray(magnitude(raw, self.unit, f"{self.name} {name}"), dtype=float)
                 object.__setattr__(self, name, number if number.ndim else float(number))
+        object.__setattr__(self, "maps", tuple(self.maps))
         if not np.isfinite(self.value).all():
             raise InputError(f"parameter {self.name}: the value {self.value} is not finite")
         if self.scale not in SCALES:
             raise InputError(f"parameter {self.name}: unknown scale {self.scale!r}; choose from {', '.join(SCALES)}")
+        if self.maps and (self.per_region or not self.free or not self.map_weight >= 0):
+            raise InputError(
+                f"parameter {self.name} follows maps, so it must be free, shared by all regions, and its map_weight "
+                f"not negative; got free={self.free}, per_region={self.per_region}, map_weight={self.map_weight:g}"
+            )
         if not self.free:
             return
         if self.lower is None or self.upper is None:
@@ -107,6 +126,15 @@ class Parameter:
                 f"parameter {self.name}: the prior {self.prior} {self.unit} must lie inside its bounds "
                 f"{self.lower:g} to {self.upper:g} {self.unit}"
             )
+
+    @property
+    def coefficients(self) -> tuple[Parameter, ...]:
+        """One for each map: by how much the parameter moves, in the unconstrained space, with a unit of the map."""
+        prior = 0.0 if self.map_weight else None
+        return tuple(
+            Parameter(f"{self.name}.{name}", 0.0, -STEEPEST, STEEPEST, prior=prior, prior_weight=self.map_weight)
+            for name in self.maps
+        )
 
     @property
     def _transform(self):
@@ -161,9 +189,17 @@ class Parameters:
             raise InputError(f"parameter(s) given twice: {', '.join(twice)}")
         if not self.free:
             raise InputError("there is nothing to fit: no parameter is free")
-        regions = self.network.regions
+        regions, known = self.network.regions, self.network.maps
         for p in self.parameters:
             self.network.check_name(p.name)
+            unknown = [name for name in p.maps if name not in known]
+            if unknown:
+                raise InputError(
+                    f"parameter {p.name} follows the map {unknown[0]}, which the connectome does not have; it has "
+                    f"{', '.join(known) or 'none'} (see fitting.data.with_maps)"
+                )
+            if p.maps and p.name in ("signal_speed", "weights", "lengths"):
+                raise InputError(f"{p.name} cannot follow maps: it belongs to connections, not to regions")
             shape = np.shape(p.value)
             if shape not in ((), (regions,)) or (shape and not p.per_region and p.free):
                 raise InputError(
@@ -175,7 +211,7 @@ class Parameters:
         return iter(self.parameters)
 
     def __getitem__(self, name: str) -> Parameter:
-        return next(p for p in self.parameters if p.name == name)
+        return next(p for p in (*self.parameters, *self.free) if p.name == name)
 
     @property
     def speeds(self) -> tuple[float, float]:
@@ -185,10 +221,10 @@ class Parameters:
                 return (p.lower, p.upper) if p.free else (float(np.min(p.value)), float(np.max(p.value)))
         return self.network.bounds.speed
 
-    @property
+    @cached_property
     def free(self) -> tuple[Parameter, ...]:
-        """Parameters that are fitted."""
-        return tuple(p for p in self.parameters if p.free)
+        """Parameters that are fitted; after each come the coefficients of the maps that it follows."""
+        return tuple(one for p in self.parameters if p.free for one in (p, *p.coefficients))
 
     @property
     def shared(self) -> tuple[Parameter, ...]:
@@ -205,9 +241,19 @@ class Parameters:
         return start
 
     def values(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Values of all parameters, free and fixed, at an unconstrained point."""
+        """Values of all parameters of the network, free and fixed, at an unconstrained point."""
         fixed = {p.name: jnp.asarray(p.value, jnp.result_type(float)) for p in self.parameters if not p.free}
-        return fixed | {p.name: p.bounded(point[p.name]) for p in self.free}
+        return fixed | {p.name: p.bounded(self._by_region(p, point)) for p in self.parameters if p.free}
+
+    def reported(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """What a reader is told of every free parameter: its value, where all maps that it follows are zero."""
+        return {p.name: p.bounded(point[p.name]) for p in self.free}
+
+    def _by_region(self, p: Parameter, point: Mapping[str, Any]):
+        """A parameter in the unconstrained space, with the maps that it follows."""
+        slopes = zip(p.coefficients, p.maps, strict=True)
+        follows = [one.bounded(point[one.name]) * jnp.asarray(self.network.maps[name]) for one, name in slopes]
+        return sum(follows, jnp.asarray(point[p.name]))
 
     def penalty(self, point: Mapping[str, Any]) -> Float[Array, ""]:
         """What priors and spreads add to a loss at an unconstrained point."""
@@ -218,5 +264,5 @@ class Parameters:
         return sum(distances, jnp.zeros(()))
 
     def point(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Unconstrained point that stands for ``values`` of the free parameters."""
+        """Unconstrained point at which free parameters have ``values``, in the form of :meth:`reported`."""
         return {p.name: p.unbounded(values[p.name]) for p in self.free}

@@ -59,8 +59,8 @@ def to_dataset(fit: Fit, evaluation: Evaluation, dropped: Sequence[str] = ()) ->
         data[f"surrogate_{kind}"] = (("surrogate",), test.surrogates)
     for name, values in (fit.search.history if fit.search else {}).items():
         data[f"search_{name}"] = (("generation", "candidate"), values)
-    for p in fit.problem.parameters.free:
-        if p.per_region:
+    for p in fit.problem.parameters:
+        if p.free and (p.per_region or p.maps):
             data[f"fitted_{p.name}"] = ("region", np.asarray(fit.fitted[p.name]), {"units": p.unit})
     return xr.Dataset(data, coords=coords, attrs={"dropped_regions": ", ".join(dropped), "status": fit.status})
 

@@ -322,9 +322,9 @@ def summarize_simulation(scores: SeedScores, baselines: Mapping[str, float], wal
 
 def _improvable(fit: Fit, evaluation: Evaluation) -> list[str]:
     """What to say where a change of a parameter alone lowers the loss beyond noise."""
-    known = evaluation.identified
+    known, fitted = evaluation.identified, fit.reported(fit.point)
     changes = [
-        f"{p.name} {float(fit.fitted[p.name]):.3g} to {with_unit(p, better)}"
+        f"{p.name} {float(fitted[p.name]):.3g} to {with_unit(p, better)}"
         for p in fit.problem.parameters.shared
         if p.name in known and (better := known[p.name].better) is not None
     ]
@@ -335,12 +335,13 @@ def _improvable(fit: Fit, evaluation: Evaluation) -> list[str]:
 
 def _parameters(fit: Fit, evaluation: Evaluation, true: Mapping[str, float]) -> dict[str, ParameterSummary]:
     rows = {}
+    initial, fitted = fit.reported(fit.start), fit.reported(fit.point)
     for p in fit.problem.parameters.free:
         known = evaluation.identified.get(p.name)
         again = evaluation.found_again.get(p.name)
         rows[p.name] = ParameterSummary(
-            _number(fit.initial[p.name]),
-            _number(fit.fitted[p.name]),
+            _number(initial[p.name]),
+            _number(fitted[p.name]),
             p.unit,
             float(true[p.name]) if p.name in true else None,
             list(known.interval) if known and known.interval else None,

@@ -52,7 +52,7 @@ def test_everything_in_one_call(problem, recordings):
 
     def refit(other):
         seen.append(other)
-        return {"k": 2.0}
+        return other.parameters.point({"k": 2.0})
 
     settings = EvaluationSettings(
         2, 1, null_seeds=1, surrogates=0, identifiability_seeds=2, recoveries=1, leaks=2, leak_fits=1
@@ -67,7 +67,7 @@ def test_everything_in_one_call(problem, recordings):
         refit=refit,
         progress=told.append,
     )
-    assert found.found_again["k"].tolist() == [2.0]
+    np.testing.assert_allclose(found.found_again["k"], [2.0])
     assert found.group_ceiling[0] < found.group_ceiling[1] <= 1
     assert 0 < found.ceiling.ceiling < 1
     assert len(seen) == 2
@@ -167,7 +167,7 @@ def test_surrogates_are_scored_or_fitted(problem):
     fit, key = Fit.begin(replace(problem, predictor=predictor)), jax.random.key(0)
     scored = evaluate(fit, replace(NOTHING, null_seeds=1, surrogates=3), key=key).surrogates
     settings = replace(NOTHING, refitted_surrogates=2)
-    refitted = evaluate(fit, settings, key=key, refit=lambda other: {"k": 1.2}).surrogates
+    refitted = evaluate(fit, settings, key=key, refit=lambda other: other.parameters.point({"k": 1.2})).surrogates
     assert set(scored) == set(refitted) == {"rewired", "distance_preserving"}
     for kind, test in refitted.items():
         assert (scored[kind].surrogates.shape, scored[kind].p) == ((3,), None)

@@ -107,11 +107,11 @@ def test_the_leak_of_a_fit_is_the_mean_over_data_sets_that_it_is_fitted_to(direc
     network = network_of(*directed)
     target = target_of(CHANCE, seconds=30.0).split(0.6, 0)
     predictor = Scaled(network, Observation(orthogonalize=False), lambda values, key: values["k"])
-    problem, seen = Problem(predictor, [Parameter("k", 1.0, 0.0, 2.0)], target), []
+    problem, seen = Problem(predictor, [Parameter("k", 1.0, -2.0, 2.0)], target), []
 
     def refit(other):
         seen.append(other)
-        return {"k": 0.5 if len(seen) == 1 else -0.5}
+        return problem.parameters.point({"k": 0.5 if len(seen) == 1 else -0.5})
 
     found = leak_of_fit(problem, refit, jax.random.key(0), 2)
     held_out = np.triu(problem.target.held_out, 1)

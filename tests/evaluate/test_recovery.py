@@ -28,7 +28,7 @@ def test_the_fitted_model_is_fitted_again(directed):
 
     def refit(synthetic):
         seen.append(synthetic)
-        return {"k": 1.1 + len(seen) / 10}
+        return synthetic.parameters.point({"k": 1.1 + len(seen) / 10})
 
     key = jax.random.key(0)
     found = refit_synthetic(problem, VALUES, refit, key, dt=0.5, count=2, seconds=60.0, progress=done.append)

@@ -61,14 +61,21 @@ def test_the_scale_of_weights_changes_nothing():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "density", "counts"),
-    [(68, 0.1, 1.0), (20, 0.05, 1e-3), (20, 1.0, 1e5), (100, 0.3, 1e4), (200, 0.1, 10.0), (200, 1.0, 1e5)],
+    [
+        (68, 0.1, 1.0),
+        (20, 0.05, 1e-3),
+        (20, 1.0, 1e5),
+        (100, 0.3, 1e4),
+        (200, 0.1, 10.0),
+        (200, 1.0, 1e5),
+        (400, 0.05, 1e2),
+    ],
 )
-def test_graphs_of_any_size_and_density_are_fitted(rng, size, density, counts):
+def test_graphs_of_any_size_and_density_are_fitted(rng, size, density, counts, record_property):
     fit = fit_of(graph(rng, size, density, counts), rng)
     k = float(fit.fitted["k"])
-    print(
-        f"{size} regions, {100 * density:g} %, weights about {counts:g}: {fit.status}, k {k:.3g}; {' '.join(fit.notes)}"
-    )
+    what = f"{size} regions, {100 * density:g} %, weights about {counts:g}"
+    record_property("fit", f"{what}: {fit.status}, k {k:.3g}. {' '.join(fit.notes)}")
     assert fit.status in ("converged", "max_steps", "at_bounds")
     assert np.isfinite(fit.history["loss"]).mean() > 0.7
     assert fit.problem.predictor.unstable(fit.fitted) == 0
