@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from fitting import InputError
 from fitting.data import (
     PUBLISHED,
+    cubnm_maps,
     divide,
     good_pieces,
     hcp_aal2,
@@ -147,8 +148,14 @@ def connectome_of(config: DictConfig) -> xr.Dataset:
         connectome = scale_weights(connectome, config.data.weights)
     names = [name for p in plain(config.parameters).values() for name in p["maps"]]
     with setting("data.maps"):
-        maps = None if config.data.maps is None else read_maps(config.data.maps, atlas=config.data.connectome_atlas)
-        return with_maps(connectome, maps, list(dict.fromkeys(names))) if names else connectome
+        return with_maps(connectome, maps_of(config), list(dict.fromkeys(names))) if names else connectome
+
+
+def maps_of(config: DictConfig) -> xr.DataArray | None:
+    """Maps of the cortex that a config names."""
+    if config.data.maps == "cubnm":
+        return cubnm_maps(config.data.cubnm.folder)
+    return None if config.data.maps is None else read_maps(config.data.maps, atlas=config.data.connectome_atlas)
 
 
 def network_of(config: DictConfig, connectome: xr.Dataset) -> Network:

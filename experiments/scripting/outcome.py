@@ -28,6 +28,7 @@ SPARED = {
     "profile_points": "profiles of the likelihood",
     "surrogates": "the fitted parameters on other connectomes",
     "refitted_surrogates": "fits of other connectomes",
+    "refitted_maps": "fits of random maps",
     "recoveries": "fits of the fitted model's own recordings",
 }
 
@@ -101,11 +102,8 @@ def conclude(run: Run, prepared: Setup, fit: Fit, evaluation: Evaluation, earlie
         return score
     notes, config, folder = list(prepared.notes), run.config, run.folder
     # A likelihood needs a prediction without noise.
-    left = [
-        n
-        for n in SPARED
-        if not getattr(prepared.evaluation, n) and not (n == "profile_points" and fit.problem.predictor.noisy)
-    ]
+    senseless = {"profile_points": fit.problem.predictor.noisy, "refitted_maps": not fit.problem.network.maps}
+    left = [n for n in SPARED if not getattr(prepared.evaluation, n) and not senseless.get(n)]
     spared = [f"{SPARED[name]} (evaluation.{name})" for name in left]
     if spared:
         notes.append(f"Not done, as it takes longer than the fit: {', '.join(spared)}.")

