@@ -107,7 +107,7 @@ class DataSchema:
     weights : str
         Scale of the connectome's weights: max, row, spectral, log, none
     maps : str
-        Of the maps that parameters.NAME.maps=[...] names: cubnm, or a file; log_strength, hemisphere, anterior need none
+        Of what parameters.NAME.maps=[...] names: cubnm, or a file; log_strength, hemisphere, anterior need none
     regions : int
         The first so many regions of the connectome; null: all
     held_out : float
