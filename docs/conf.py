@@ -1,0 +1,27 @@
+"""How Sphinx builds these pages: ``python -m sphinx -W -b html docs FOLDER`` (extra: ``docs``)."""
+
+from importlib.metadata import version as _version
+
+project, author = "fitting", "the authors of fitting"
+version = release = _version("fitting")
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {
+    "header_links_before_dropdown": 3,
+    "navigation_with_keys": False,
+    "show_prev_next": False,
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_sidebars = {"**": ["sidebar-nav-bs"]}
+html_title = "fitting"
+autodoc_typehints = "none"
+autodoc_member_order = "alphabetical"
+# Attributes are described in the docstrings of their classes.
+autodoc_default_options = {"undoc-members": False}
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+# Words such as target and point are attributes of several classes, and shapes in docstrings.
+suppress_warnings = ["ref.python"]
