@@ -6,7 +6,8 @@ Each case runs in a process of its own, so that its peak memory means something.
 compiling, ``median_s`` is the median of three later runs. The network cases are 80 regions of the
 embedded connectome, 6 s in steps of 0.1 ms, with noise, in 32 bits. ``operations`` are what the compiled program
 starts one after the other, each a kernel on a GPU, and ``written_mb`` what they write. The cases of many candidates
-take minutes on a CPU and run only if they are named.
+take minutes on a CPU and run only if they are named. ``pairs=true`` compares two processes at once with one alone on
+half of the cores.
 """
 
 from __future__ import annotations
@@ -227,10 +228,64 @@ def measure(name: str) -> dict:
     return row
 
 
+#: For how long the processes of a pair compute side by side.
+PAIR_SECONDS = 15.0
+
+
+def paced(name: str) -> float:
+    """Median seconds of a call of one case, over some time that begins when the parent process says so."""
+    import jax
+
+    import fitting  # noqa: F401
+
+    function, arguments = CASES[name]()
+    jax.block_until_ready(function(*arguments))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    seconds, end = [], time.perf_counter() + PAIR_SECONDS
+    while time.perf_counter() < end or not seconds:
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        seconds.append(time.perf_counter() - start)
+    return sorted(seconds)[len(seconds) // 2]
+
+
+def pair(name: str, environment: dict[str, str]) -> dict:
+    """One process alone on half of the cores, and two at once on all."""
+
+    def medians(count, cores):
+        children = [
+            subprocess.Popen(
+                [sys.executable, __file__, "--paced", name],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                preexec_fn=partial(os.sched_setaffinity, 0, cores),
+            )
+            for _ in range(count)
+        ]
+        for child in children:
+            child.stdout.readline()
+        for child in children:
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        return [float(child.communicate()[0]) for child in children]
+
+    every = sorted(os.sched_getaffinity(0))
+    (alone,) = medians(1, every[: max(1, len(every) // 2)])
+    both = medians(2, every)
+    rows = {"alone_on_half_s": round(alone, 4), "two_at_once_s": [round(each, 4) for each in both]}
+    return {"case": name} | rows | {"ratio": round(max(both) / alone, 2), "cores": len(every)}
+
+
 def main(arguments: list[str]) -> int:
     """Run the cases that the command line names, or all but those of many candidates."""
     if arguments and arguments[0] == "--in-process":
         print(json.dumps(measure(arguments[1])), flush=True)
+        return 0
+    if arguments and arguments[0] == "--paced":
+        print(paced(arguments[1]), flush=True)
         return 0
     settings = [argument.partition("=")[::2] for argument in arguments]
     names = [value for setting, value in settings if setting == "case"]
@@ -239,10 +294,12 @@ def main(arguments: list[str]) -> int:
     refused = [f"unknown case {name}; choose from {', '.join(known)}" for name in names if name not in known]
     if chosen.get("device", "cpu") not in devices:
         refused.append(f"unknown device {chosen['device']}; choose from {', '.join(devices)}")
+    if chosen.get("pairs", "false") not in ("true", "false"):
+        refused.append(f"pairs must be true or false; got {chosen['pairs']}")
     refused += [
-        f"there is no setting {setting!r} here, but case, device and hydra.run.dir"
+        f"there is no setting {setting!r} here, but case, device, pairs and hydra.run.dir"
         for setting in chosen
-        if setting not in ("device", "hydra.run.dir")
+        if setting not in ("device", "hydra.run.dir", "pairs")
     ]
     if refused:
         print(f"error: {refused[0]}", file=sys.stderr)
@@ -255,12 +312,16 @@ def main(arguments: list[str]) -> int:
     codes, lines = [], ""
     for name in names or CASES:
         own = alone if name.startswith(("network", "candidates")) else environment
-        done = subprocess.run(
-            [sys.executable, __file__, "--in-process", name], env=own, stdout=subprocess.PIPE, text=True
-        )
-        print(done.stdout, end="", flush=True)
-        codes.append(done.returncode)
-        lines += done.stdout
+        if chosen.get("pairs") == "true":
+            line, code = json.dumps(pair(name, own)) + "\n", 0
+        else:
+            done = subprocess.run(
+                [sys.executable, __file__, "--in-process", name], env=own, stdout=subprocess.PIPE, text=True
+            )
+            line, code = done.stdout, done.returncode
+        print(line, end="", flush=True)
+        codes.append(code)
+        lines += line
         if "hydra.run.dir" in chosen:
             folder = Path(chosen["hydra.run.dir"])
             folder.mkdir(parents=True, exist_ok=True)

@@ -433,7 +433,12 @@ def test_benchmark_prints_json_lines(tmp_path):
     assert line["median_s"] > 0
     assert line["peak_rss_mb"] > 0
     assert (tmp_path / "new" / "benchmark.jsonl").read_text() == done.stdout
-    for arguments, words in (("case=nothing", "unknown case nothing"), ("seed=1", "no setting 'seed' here")):
+    wrong = {
+        "case=nothing": "unknown case nothing",
+        "seed=1": "no setting 'seed' here",
+        "pairs=2": "must be true or false",
+    }
+    for arguments, words in wrong.items():
         refused = run("benchmark.py", arguments)
         assert refused.returncode == 2
         assert words in refused.stderr
