@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -166,23 +166,26 @@ class Store:
         return Record(self.folder / f"{stage.replace(' ', '_')}.npz", identity, self.resume)
 
     def kept(self, function: Callable[[Any], Mapping[str, Any]], name: str) -> Callable[[Any], Mapping[str, Any]]:
-        """The same function, whose calls are numbered and kept, one file each: what was done before is read.
+        """The same function, each result of which is kept in a file: what was done before is read.
 
         Parameters
         ----------
         function : callable
             Returns arrays by name.
         name : str
+            Begins the names of the files; they end with a number that follows from what the function is given.
         """
-        numbers = itertools.count(1)
+        done: dict[str, Mapping[str, Any]] = {}
 
         def again(thing):
-            record = self.record(f"{name} {next(numbers)}", {"of": identity(thing)})
-            if not record.arrays:
-                arrays = function(thing)
-                record.save(arrays)
-                return arrays
-            return record.arrays
+            known = {"of": identity(thing)}
+            stage = f"{name} {zlib.crc32(json.dumps(known).encode()):08x}"
+            if stage not in done:
+                record = self.record(stage, known)
+                done[stage] = record.arrays or function(thing)
+                if not record.arrays:
+                    record.save(done[stage])
+            return done[stage]
 
         return again
 

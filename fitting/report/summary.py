@@ -478,7 +478,7 @@ BASELINE_NAMES = {
     "log_structural_weights": "log structural weights",
     "minus_length": "minus fibre length",
     "linear_regression": "regression on weights, log weights and length",
-    "regression_on_maps": "regression on these and on the maps",
+    "regression_on_maps": "regression on weights, length and maps",
     "spatial_autoregression": "spatial autoregression",
     "region_effects": "an effect per region",
     "rank_one": "a loading per region",
