@@ -28,6 +28,9 @@ SIGNAL_SPEED = 6.0
 #: What rounding may move a speed or a length beyond its bounds.
 ROUNDING = 1e-6
 
+#: Most common inputs, and how strongly regions receive one unless it is said.
+MOST_COMMON, COMMON = 2, 0.5
+
 
 @dataclass(frozen=True, eq=False)
 class DelayBounds:
@@ -79,6 +82,9 @@ class Network:
     parameters : mapping
         Values that differ from the defaults of coupling, noise and node: ``k``, ``signal_speed`` (m/s), ``sigma``,
         ``drive`` (background input to each node, in units of the node's input), and the node's own.
+    common_inputs : int
+        Sources of noise that all regions share, such as the thalamus: 0, 1 or 2. The parameter ``common_1`` says how
+        strongly each region receives the first, in units of its own noise; it may be negative.
     bounds : DelayBounds
         What compiled programs have room for.
 
@@ -102,6 +108,7 @@ class Network:
     noise: str = "ornstein_uhlenbeck"
     interpolation: str = "linear"
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    common_inputs: int = 0
     bounds: DelayBounds = field(default_factory=DelayBounds)
     weights: np.ndarray = field(init=False, repr=False)
     lengths: np.ndarray = field(init=False, repr=False)
@@ -123,6 +130,8 @@ class Network:
         ):
             if value not in known:
                 raise InputError(f"unknown {what} {value!r}; choose from {', '.join(known)}")
+        if self.common_inputs not in range(MOST_COMMON + 1):
+            raise InputError(f"common_inputs must be 0 to {MOST_COMMON}; got {self.common_inputs}")
         if isinstance(self.node, str):
             if self.node not in NODES:
                 raise InputError(f"unknown node {self.node!r}; choose from {', '.join(NODES)}")
@@ -237,8 +246,19 @@ class Network:
             **COUPLING_PARAMETERS[self.coupling],
             "signal_speed": SIGNAL_SPEED,
             **NOISE_PARAMETERS[self.noise],
+            **dict.fromkeys(self.common_names, COMMON),
             "drive": 0.0,
         }
+
+    @property
+    def common_names(self) -> tuple[str, ...]:
+        """Parameters that say how strongly regions receive each common input."""
+        return tuple(f"common_{number + 1}" for number in range(self.common_inputs))
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """Standard normal numbers of a step, (port, region): those of common inputs come after the regions."""
+        return self.node.ports, self.regions + self.common_inputs
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -319,8 +339,11 @@ class Network:
         return coupling(delayed, own, parameters["row_sum"], parameters) + parameters["drive"]
 
     def fluctuate(self, fluctuation, normal, parameters, dt: float):
-        """Next state of the noise, from standard normal numbers, and what it injects."""
-        return NOISES[self.noise](fluctuation, normal, parameters, dt)
+        """Next state of the noise, from standard normal numbers (see :attr:`noise_shape`), and what it injects."""
+        own = normal[:, : self.regions]
+        for number, name in enumerate(self.common_names, self.regions):
+            own = own + parameters[name] * normal[:, number : number + 1]
+        return NOISES[self.noise](fluctuation, own, parameters, dt)
 
     def move(self, node, current, injected, parameters, dt: float):
         """Next state of the nodes."""
@@ -341,7 +364,7 @@ class Network:
         delayed : (region,)
             Weighted sum of the delayed input.
         normal : (port, region) or None
-            Standard normal numbers; without them the noise stands still.
+            Standard normal numbers, of :attr:`noise_shape`; without them the noise stands still.
         parameters : mapping of (region,)
             See :meth:`resolve`.
         dt : float

@@ -200,23 +200,23 @@ def simulate_noise(
     record: Sequence[str] = (),
     adjoint: Adjoint = BLOCK,
 ) -> Trajectory:
-    """As :func:`simulate`, for as many steps as there is noise: standard normal numbers, one for each port and region.
+    """As :func:`simulate`, for as many steps as there is noise: standard normal numbers for each port and region.
 
     Parameters
     ----------
     network, parameters, dt, state, record, adjoint
         See :func:`simulate`.
     noise : array (steps, ports, regions)
-        Standard normal numbers.
+        Standard normal numbers; those of common inputs come after the regions (:attr:`Network.noise_shape`).
 
     Returns
     -------
     Trajectory
     """
-    if noise.ndim != 3 or noise.shape[1:] != (network.node.ports, network.regions):
+    if noise.ndim != 3 or noise.shape[1:] != network.noise_shape:
         raise InputError(
             f"noise has shape {noise.shape}; it must be (steps, ports, regions) with "
-            f"{network.node.ports} ports and {network.regions} regions"
+            f"{network.node.ports} ports and {network.regions} regions, and {network.common_inputs} common inputs"
         )
     return _checked(network, parameters, len(noise), dt, (None, noise), state, record, adjoint)
 
@@ -249,7 +249,7 @@ class _Plan(NamedTuple):
 def _simulate(network, plan, resolved, source, state):
     steps, dt, record, adjoint, segment, gpu = plan
     key, noise = source
-    regions, ports, dtype = network.regions, network.node.ports, state.history.dtype
+    dtype = state.history.dtype
     weights, travel, by_region = resolved
     delay = travel / dt
     quiet = key is None and noise is None
@@ -261,11 +261,11 @@ def _simulate(network, plan, resolved, source, state):
     def draw(source, start, count):
         key, noise, zero = source
         if key is not None:
-            return noises.draw(key, start, count, (ports, regions), dtype)
+            return noises.draw(key, start, count, network.noise_shape, dtype)
         if noise is not None:
             # Padded by a block, so that the part of a block beyond the last step reads zeros.
             return lax.dynamic_slice_in_dim(noise, start - zero, count, axis=0)
-        return jnp.zeros((count, ports, regions), dtype)
+        return jnp.zeros((count, *network.noise_shape), dtype)
 
     delays = network.delays(dt, gpu)
     if noise is not None:

@@ -44,6 +44,8 @@ class Linear(NamedTuple):
     noise_process : array (region, port, 4)
         Derivatives of the noise process: of its next state and of what it injects, by its state and
         by a standard normal number.
+    common : array (input, region)
+        How strongly regions receive each common input, in units of their own noise.
     weights, travel : array (target, source)
         Weights, and travel times in ms.
     coupled : int
@@ -59,6 +61,7 @@ class Linear(NamedTuple):
     entry: Float[Array, "region variable"]
     noise_entry: Float[Array, "region variable port"]
     noise_process: Float[Array, "region port 4"]
+    common: Float[Array, "input region"]
     weights: Float[Array, "target source"]
     travel: Float[Array, "target source"]
     coupled: int
@@ -197,7 +200,7 @@ def linearize(
     def matrix(x):
         local, entry, _ = derivatives(x)
         empty = jnp.zeros(0, dtype)
-        return Linear(x, local, entry, empty, empty, weights, travel, coupled, dt, empty).operator(weights)
+        return Linear(x, local, entry, empty, empty, empty, weights, travel, coupled, dt, empty).operator(weights)
 
     def settle(_, guess):
         return rest(change, lambda x: derivatives(x)[0], matrix, guess, coupled, dt)
@@ -210,10 +213,10 @@ def linearize(
     guess = lax.stop_gradient(jnp.stack([start[name] for name in names], axis=1))
     steady = lax.custom_root(change, guess, settle, tangent_solve)
     local, entry, noise_entry = derivatives(steady)
-    ones = jnp.ones_like(silence)
+    normal = jnp.zeros(network.noise_shape, dtype)
     by_past, by_normal = (
-        jax.jvp(lambda past, normal: network.fluctuate(past, normal, by_region, dt), (silence, silence), direction)[1]
-        for direction in ((ones, silence), (silence, ones))
+        jax.jvp(lambda past, normal: network.fluctuate(past, normal, by_region, dt), (silence, normal), direction)[1]
+        for direction in ((jnp.ones_like(silence), normal), (silence, normal.at[:, : network.regions].set(1.0)))
     )
     noise_process = jnp.stack([*by_past, *by_normal], axis=-1).swapaxes(0, 1)
     return Linear(
@@ -222,6 +225,7 @@ def linearize(
         entry,
         noise_entry,
         noise_process,
+        jnp.array([by_region[name] for name in network.common_names], dtype).reshape(-1, network.regions),
         weights,
         travel,
         coupled,
@@ -295,8 +299,8 @@ def departure(network: Network, parameters: Mapping[str, Any], *, dt: float, dur
     >>> departure(network, {"k": 0.5}, dt=0.25, duration=2000.0) < 1e-3
     True
     """
-    parts, regions = max(1, round(duration / 1000.0)), network.regions
-    noise = jnp.zeros((round(1000.0 / dt), network.node.ports, regions))
+    parts = max(1, round(duration / 1000.0))
+    noise = jnp.zeros((round(1000.0 / dt), *network.noise_shape))
     advance = compiled(lambda state: simulate_noise(network, parameters, noise, dt=dt, state=state))
     state = initial_state(network, dt)
     for _ in range(parts):

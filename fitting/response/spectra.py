@@ -11,6 +11,9 @@ noise ports :math:`g_i(f)`. Then
 Signals of a linear network driven by Gaussian noise are jointly Gaussian. Squared envelopes of such
 signals have the covariance :math:`|R_{ij}(\tau)|^2`, with :math:`R` the covariance of the analytic signals
 (Isserlis), and correlations follow from S, the filters and nothing else.
+
+Common inputs, which region i receives with the strengths :math:`c_{mi}`, add to the matrix in the middle, for every
+input m and port p, the outer product of :math:`c_{mi} g_{ip} n_{ip}` with itself, where :math:`|n_{ip}|^2 = N_{ip}`.
 """
 
 from __future__ import annotations
@@ -74,10 +77,16 @@ def cross_spectra(
         next_by_past, out_by_past, next_by_normal, out_by_normal = jnp.moveaxis(linear.noise_process, -1, 0)
         back = jnp.exp(-1j * turn * dt)
         process = out_by_normal + out_by_past * back * next_by_normal / (1 - next_by_past * back)
-        power = (jnp.abs(from_noise * process) ** 2).sum(1)
+        entering = from_noise * process
+        power = (jnp.abs(entering) ** 2).sum(1)
         delayed = linear.weights * jnp.exp(-1j * turn * linear.travel)
         matrix = jnp.eye(regions) - transfer[:, None] * delayed
-        root = inverse(matrix) * jnp.sqrt(power)
+        inverted = inverse(matrix)
+        # Independent inputs of the regions' own noise, and of the ports of every common one.
+        shared = (linear.common[:, :, None] * entering).swapaxes(0, 1).reshape(regions, -1)
+        root = jnp.concatenate(
+            [inverted * jnp.sqrt(power), jnp.matmul(inverted, shared, precision=lax.Precision.HIGHEST)], axis=1
+        )
         density = jnp.matmul(root, root.conj().T, precision=lax.Precision.HIGHEST)
         return 2 * dt / 1000 * density
 

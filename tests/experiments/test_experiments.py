@@ -214,7 +214,8 @@ def test_a_matrix_of_yours(meg_fc_path, tmp_path):
         "experiment=debug",
         "data=fc_matrix",
         f"data.path={meg_fc_path}",
-        "fit.steps=0",
+        "gauss_newton.rounds=0",
+        "refine.rounds=0",
         f"hydra.run.dir={tmp_path}",
         *SHORT,
     )

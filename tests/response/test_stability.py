@@ -37,7 +37,9 @@ def test_transfers_are_elements_of_the_inverse(variables, rng):
     entry, noise = rng.standard_normal((4, variables)), rng.standard_normal((4, variables, 2))
     none, coupled, rate = jnp.zeros(0), variables - 1, 0.3 + 0.8j
     numbers = map(jnp.asarray, (local, entry, noise))
-    linear = Linear(none, *numbers, none, jnp.zeros((4, 4)), jnp.zeros((4, 4)), coupled, 0.1, jnp.asarray(0.0))
+    linear = Linear(
+        none, *numbers, none, jnp.zeros((0, 4)), jnp.zeros((4, 4)), jnp.zeros((4, 4)), coupled, 0.1, jnp.asarray(0.0)
+    )
     numerators, denominators = linear.transfers()
     shifted = rate * np.eye(variables) - local
     entries = np.concatenate([entry[:, :, None], noise], -1)
