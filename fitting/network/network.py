@@ -14,6 +14,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from fitting.errors import InputError
+from fitting.network.balance import PACE, balanced
 from fitting.network.coupling import COUPLING_PARAMETERS, COUPLINGS
 from fitting.network.delays import LARGEST_BLOCK, Delays, plan
 from fitting.network.nodes import NODES
@@ -30,6 +31,9 @@ ROUNDING = 1e-6
 
 #: Most common inputs, and how strongly regions receive one unless it is said.
 MOST_COMMON, COMMON = 2, 0.5
+
+#: Activity at rest of a network that is balanced, unless it is said.
+EXCITATION = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +89,10 @@ class Network:
     common_inputs : int
         Sources of noise that all regions share, such as the thalamus: 0, 1 or 2. The parameter ``common_1`` says how
         strongly each region receives the first, in units of its own noise; it may be negative.
+    balance : str
+        Name of the node's weight of inhibition (``"wIE"`` of Wilson-Cowan nodes) that is set in every region so that
+        its activity at rest is the parameter ``excitation``; see :func:`fitting.network.balance.balanced`. Weights stay
+        as they are unless one is named.
     bounds : DelayBounds
         What compiled programs have room for.
 
@@ -109,6 +117,7 @@ class Network:
     interpolation: str = "linear"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     common_inputs: int = 0
+    balance: str = ""
     bounds: DelayBounds = field(default_factory=DelayBounds)
     weights: np.ndarray = field(init=False, repr=False)
     lengths: np.ndarray = field(init=False, repr=False)
@@ -136,6 +145,11 @@ class Network:
             if self.node not in NODES:
                 raise InputError(f"unknown node {self.node!r}; choose from {', '.join(NODES)}")
             object.__setattr__(self, "node", NODES[self.node]())
+        if self.balance and self.balance not in self.node.parameter_names:
+            raise InputError(
+                f"balance: {self.node.model} has no weight {self.balance!r}; it has "
+                f"{', '.join(self.node.parameter_names)}"
+            )
         bounds = self.bounds
         shortest, longest = (
             lengths if bound is None else np.array(bound, dtype=float) for bound in (bounds.shortest, bounds.longest)
@@ -247,6 +261,7 @@ class Network:
             "signal_speed": SIGNAL_SPEED,
             **NOISE_PARAMETERS[self.noise],
             **dict.fromkeys(self.common_names, COMMON),
+            **({"excitation": EXCITATION} if self.balance else {}),
             "drive": 0.0,
         }
 
@@ -266,7 +281,11 @@ class Network:
         return (*self.network_parameters, *self.node.parameter_names, "weights", "lengths")
 
     def check_name(self, name: str):
-        """Refuse a name that is no parameter of this network."""
+        """Refuse a name that is no parameter of this network, or that balance sets."""
+        if name == self.balance:
+            raise InputError(
+                f"{name} is set in every region by balance; give excitation, the activity that it leads to"
+            )
         if name not in self.parameter_names:
             raise InputError(f"unknown parameter {name!r}; this network has {', '.join(self.parameter_names)}")
 
@@ -331,7 +350,21 @@ class Network:
         travel = jnp.where(inside, lengths / speed, jnp.asarray(longest / low, dtype))
         by_region = {name: jnp.broadcast_to(value, (self.regions,)) for name, value in values.items()}
         by_region["row_sum"] = weights.sum(1)
-        return weights, travel, by_region
+        return weights, travel, self._balanced(weights, by_region, dtype) if self.balance else by_region
+
+    def _balanced(self, weights, by_region, dtype):
+        """Parameters with the weight of inhibition that balances every region."""
+        start = by_region | {self.balance: jnp.full(self.regions, self.node.default(self.balance), dtype)}
+        excitation, node = start["excitation"], self.node
+        current = self.current(weights @ excitation, excitation, start)
+        silence = jnp.zeros((node.ports, self.regions), dtype)
+
+        def move(state, current, parameters):
+            return self.move(state, current, silence, parameters, PACE)
+
+        initial = node.initial_state(self.regions, dtype)
+        weight = balanced(move, tuple(node.variables), node.coupled, self.balance, start, current, initial)
+        return by_region | {self.balance: weight}
 
     def current(self, delayed, own, parameters):
         """Input to every node: coupling, from the delayed sum and the region's own coupled variable, and drive."""

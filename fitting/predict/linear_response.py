@@ -123,7 +123,7 @@ class LinearResponse(Predictor):
         """See :class:`Predictor`."""
         grid = frequency_grid(observation, self.frequencies)
         connect = orthogonalized_connectivity if observation.orthogonalizes_simulation else envelope_connectivity
-        # One call for all frequencies: two would be two chains of LAPACK calls (see fitting.response.inverse).
+        # One call for all frequencies: two would be two chains of LAPACK calls (see fitting.inverse).
         others = observation.frequencies if spectrum else np.zeros(0)
         spectra = cross_spectra(activity, np.concatenate([grid, others]))
         fc = connect(spectra[: len(grid)], grid, observation)

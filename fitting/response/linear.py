@@ -21,10 +21,10 @@ from jax import lax
 from jaxtyping import Array, Complex, Float
 
 from fitting.errors import InputError
+from fitting.inverse import inverse
 from fitting.network.network import Network
 from fitting.network.simulate import NetworkState, initial_state, simulate_noise
 from fitting.programs import compiled
-from fitting.response.inverse import inverse
 from fitting.response.rest import rest
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from fitting.response.inverse import eliminate, inverse
+from fitting.inverse import eliminate, inverse
 
 #: Implicit Euler steps in ms that regions take towards rest: of the coupled variable, and of the others, which follow
 #: it at once; and their number.

@@ -27,7 +27,7 @@ from jax import lax
 from jaxtyping import Array, Complex, Float
 
 from fitting.errors import InputError
-from fitting.response.inverse import inverse
+from fitting.inverse import inverse
 from fitting.response.linear import Linear, polynomial
 from fitting.signal import Observation
 from fitting.signal.checks import check_band

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Complex, ScalarLike
 
-from fitting.response.inverse import eliminate, inverse
+from fitting.inverse import eliminate, inverse
 from fitting.response.linear import Linear, polynomial
 
 #: Stands for a root that is not there (1/ms): so far to the left that no mode decays faster.

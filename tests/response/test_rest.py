@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fitting.data import hcp_aal2
+from fitting.inverse import eliminate
 from fitting.network import Network
 from fitting.response import linearize
-from fitting.response.inverse import eliminate
 
 
 def test_elimination_inverts_as_numpy(rng):

@@ -25,7 +25,7 @@ def inverse(matrix):
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from fitting.response.inverse import inverse
+    >>> from fitting.inverse import inverse
     >>> inverse(jnp.array([[2.0, 0.0], [0.0, 4.0]])).tolist()
     [[0.5, 0.0], [0.0, 0.25]]
     """
@@ -52,7 +52,7 @@ def eliminate(matrix: Inexact[Array, "row n n"]) -> Inexact[Array, "row n n"]:
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from fitting.response.inverse import eliminate
+    >>> from fitting.inverse import eliminate
     >>> eliminate(jnp.array([[[0.0, 2.0], [4.0, 0.0]]])).tolist()
     [[[0.0, 0.25], [0.5, 0.0]]]
     """

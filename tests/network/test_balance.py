@@ -1,0 +1,103 @@
+"""Inhibition that gives every region the same activity: simulated, linearised, differentiated."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import network_of
+
+from fitting import InputError
+from fitting.network import NODES, simulate
+from fitting.objective import Objective, Target
+from fitting.optimize import Parameter, Problem
+from fitting.predict import LinearResponse, Simulation
+from fitting.response import linearize, unstable_roots
+from fitting.signal import Observation
+
+OBSERVATION = Observation(band=(8.0, 12.0), low_pass=None, orthogonalize=False, transient=0.5, trim=0.5)
+WEIGHTS = {
+    "wilson_cowan_alpha": ("wIE", 0.1),
+    "wilson_cowan_notebook": ("wIE", 0.05),
+}
+
+
+@pytest.mark.parametrize("node", WEIGHTS)
+@pytest.mark.parametrize("coupling", ["diffusive", "additive"])
+def test_every_region_is_at_its_target(directed, node, coupling):
+    """At the steady state of the linearised network and in a simulation without noise, whatever couples and drives."""
+    weight, target = WEIGHTS[node]
+    network = replace(network_of(*directed, drive=0.65), node=node, coupling=coupling, balance=weight)
+    targets = target * np.array([1.0, 0.8, 1.2, 1.0, 1.1, 0.9])
+    values = {"k": 0.8, "signal_speed": 5.0, "excitation": targets}
+    index = list(network.node.variables).index(network.node.coupled)
+    linear = linearize(network, values, dt=0.25)
+    np.testing.assert_allclose(linear.steady[:, index], targets, rtol=1e-8)
+    found = network.resolve(values, jnp.float64)[2][weight]
+    assert np.ptp(found) > 0.05
+    if unstable_roots(linear) == 0:
+        still = simulate(network, values, duration=4000.0, dt=0.25).rates[-1]
+        np.testing.assert_allclose(still, targets, rtol=1e-6)
+    # The same network with these weights given.
+    fixed = replace(network, balance="")
+    same = linearize(fixed, {n: v for n, v in values.items() if n != "excitation"} | {weight: found}, dt=0.25)
+    np.testing.assert_allclose(same.steady, linear.steady, rtol=1e-6)
+
+
+def test_the_weight_is_that_of_plasticity(directed):
+    """The rule followed on the simulated network, a small step after every 200 ms, ends at the same weights."""
+    network = replace(network_of(*directed, drive=0.6), balance="wIE", coupling="additive")
+    values = {"k": 0.1, "signal_speed": 5.0, "excitation": 0.05}
+    assert unstable_roots(linearize(network, values, dt=0.5)) == 0
+    expected = network.resolve(values, jnp.float64)[2]["wIE"]
+    plain, weight = replace(network, balance=""), jnp.full(6, 12.0)
+    run = jax.jit(lambda weight, state: simulate(plain, values_of(weight), duration=200.0, dt=0.5, state=state))
+
+    def values_of(weight):
+        return {"k": 0.1, "signal_speed": 5.0, "wIE": weight}
+
+    state = None
+    for _ in range(400):
+        done = simulate(plain, values_of(weight), duration=200.0, dt=0.5) if state is None else run(weight, state)
+        state = done.state
+        weight = weight + 20.0 * (done.rates[-1] - 0.05)
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(weight, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("predictor", ["response", "simulation"])
+def test_gradients_are_central_differences(directed, predictor):
+    """By the target activity and by what moves the balance, in 64 bits."""
+    network = replace(network_of(*directed, drive=0.6), balance="wIE")
+    predictors = {
+        "response": LinearResponse(network, OBSERVATION, dt=0.5, frequencies=5),
+        "simulation": Simulation(network, OBSERVATION, duration=4000.0, dt=0.5),
+    }
+    rng = np.random.default_rng(0)
+    fc = rng.uniform(size=(6, 6))
+    target = Target(jnp.asarray((fc + fc.T) / 2), network.labels)
+    parameters = [
+        Parameter("k", 0.8, 0.1, 5.0),
+        Parameter("wEI", 15.0, 8.0, 24.0),
+        Parameter("excitation", 0.05, 0.02, 0.1),
+    ]
+    problem = Problem(predictors[predictor], parameters, target, Objective(spectrum=0.0))
+    point, step = problem.parameters.start(), 1e-5
+    both = jax.jit(jax.value_and_grad(lambda point: problem.value(point, jax.random.key(1))[0]))
+    gradient = both(point)[1]
+    for name in point:
+        moved = [both(point | {name: point[name] + s * step})[0] for s in (1, -1)]
+        np.testing.assert_allclose(gradient[name], (moved[0] - moved[1]) / (2 * step), rtol=1e-5, atol=1e-8)
+
+
+def test_what_cannot_be_balanced_is_said(directed):
+    network = network_of(*directed, drive=0.6)
+    with pytest.raises(InputError, match="balance: WilsonCowanStep has no weight 'wII2'; it has "):
+        replace(network, balance="wII2")
+    balanced = replace(network, balance="wIE")
+    with pytest.raises(InputError, match="wIE is set in every region by balance; give excitation"):
+        balanced.check_parameters({"wIE": 3.0})
+    assert "excitation" not in network.parameter_names
+    assert bool(jnp.isnan(balanced.resolve({"excitation": 0.999999}, jnp.float64)[2]["wIE"]).all())
+    assert "WilsonCowanStep" in NODES["wilson_cowan_alpha"]().model
