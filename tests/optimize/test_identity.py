@@ -58,6 +58,8 @@ CASES = {
             "noise": "white",
             "interpolation": "nearest",
             "parameters": {**NETWORK.parameters, "drive": 0.1},
+            "common_inputs": 1,
+            "balance": "wIE",
             "bounds": DelayBounds((1.0, 21.0)),
         },
     ),
@@ -156,6 +158,8 @@ CASES = {
             "prior": 1.4,
             "prior_weight": 0.2,
             "spread_weight": 0.1,
+            "maps": ["log_strength"],
+            "map_weight": 0.02,
         },
     ),
     "Problem": (
