@@ -377,8 +377,10 @@ def target_of(
                 f"a connectivity matrix has one band and one recording; "
                 f"{'evaluation.bands' if bands else f'data.held_out_by={by}'} needs recordings"
             )
-        seconds = float(config.data.seconds or "inf")
-        target = replace(Target.of_matrix(data.matrix), seconds=seconds)
+        people = config.data.people
+        with setting("data.people"):
+            target = replace(Target.of_matrix(data.matrix), people=people)
+        target = replace(target, seconds=people * float(config.data.seconds or "inf"))
         return (target.split(1 - share, seed, by) if share else target), [], {}, split
     seen, unseen = data.recordings, []
     if share and by not in ("pairs", "regions"):

@@ -103,7 +103,9 @@ class DataSchema:
     fs : float
         Sampling rate in Hz of a recording whose file does not say
     seconds : float
-        Length in s of the recording behind a matrix, where it is known
+        Length in s of the recording behind a matrix, where it is known; of each person
+    people : int
+        Whose connectivity a matrix is the mean of
     weights : str
         Scale of the connectome's weights: max, row, spectral, log, none
     maps : str
@@ -139,6 +141,7 @@ class DataSchema:
     maps: str | None = None
     regions: int | None = None
     seconds: float | None = None
+    people: int = 1
     held_out: float = 0.0
     held_out_by: str = "pairs"
     split_seed: int = 0

@@ -21,7 +21,7 @@ from fitting.signal import Observation, upper_pairs
 
 
 def independent_targets(target: Target, observation: Observation, key, count: int) -> Iterator[Target]:
-    """Connectivity of independent signals, as long as the recording behind a target and processed like it.
+    """Connectivity of independent signals, of as many people and as long as behind a target, and processed like it.
 
     All that is in it is estimation noise. Errors of pairs that share a region are correlated, so that pairs which are
     held out of such a matrix can be predicted from the others, although there is nothing to predict.
@@ -39,10 +39,15 @@ def independent_targets(target: Target, observation: Observation, key, count: in
     Target
         With the pairs of the target.
     """
-    process = compiled(lambda x: observation.fc(x, observation.fs))
-    shape = (round(target.seconds * observation.fs), len(target.labels))
+    shape = (round(target.seconds / target.people * observation.fs), len(target.labels))
+
+    def person(key):
+        return observation.fc(jax.random.normal(key, shape, jnp.result_type(float)), observation.fs)
+
+    process = compiled(lambda keys: jax.lax.map(person, keys).mean(0))
     for one in jax.random.split(key, count):
-        yield replace(target, fc=process(jax.random.normal(one, shape, jnp.result_type(float))), spectrum=None)
+        keys = one[None] if target.people == 1 else jax.random.split(one, target.people)
+        yield replace(target, fc=process(keys), spectrum=None)
 
 
 def chance_variance(target: Target, observation: Observation, key, count: int = 3) -> float:

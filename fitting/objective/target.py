@@ -29,7 +29,9 @@ class Target:
     spectrum : array (frequency, region), optional
         Power spectral density at the observation's frequencies, in the model's own units, where there is one.
     seconds : float
-        Length of the recording behind it; infinite if unknown.
+        Length of the recordings behind it, of all people together; infinite if unknown.
+    people : int
+        Whose connectivity was averaged, each as long.
     pairs : array of bool (region, region), optional
         Symmetric: the pairs of regions that a fit may see; all unless given. See :meth:`split`.
 
@@ -46,9 +48,12 @@ class Target:
     spectrum: Float[Array, "frequency region"] | None = None
     seconds: float = float("inf")
     pairs: Bool[np.ndarray, "region region"] | None = None
+    people: int = 1
 
     def __post_init__(self):
         object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        if self.people < 1:
+            raise InputError(f"connectivity is that of at least one person; got {self.people}")
         if self.fc.shape != (len(self.labels), len(self.labels)):
             raise InputError(f"the target's connectivity is {self.fc.shape}, and it has {len(self.labels)} labels")
 
@@ -113,7 +118,7 @@ class Target:
         if spectrum and all(piece.attrs.get("units") == "model" for piece in pieces):
             logs = mean(lambda x, fs: _log_spectrum(observation.resample(x, fs), observation, stretch))
             density = jnp.exp(logs)
-        return cls(mean(observation.fc), labels, density, float(seconds.sum()))
+        return cls(mean(observation.fc), labels, density, float(seconds.sum()), people=len(totals))
 
     def check_labels(self, labels: Sequence[str]):
         """Refuse a target whose regions are not these, in this order."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from problems import Formula, network_of, target_of
 
+from fitting import InputError
 from fitting.data import hcp_aal2
 from fitting.evaluate import chance_variance, held_out_baselines, independent_targets, leak_of_baselines, leak_of_fit
 from fitting.objective import Target
@@ -100,6 +101,22 @@ class Scaled(Formula):
 
 
 CHANCE = jnp.asarray(np.random.default_rng(0).standard_normal((6, 6)))
+
+
+def test_chance_of_several_people_is_the_mean_of_as_many_matrices(rng):
+    """Four people of 15 s leave a quarter of the variance of one, and about as much as one of 60 s."""
+    labels = [f"R{i}" for i in range(20)]
+    fc = rng.normal(0, 0.2, (20, 20))
+    one = Target(jnp.asarray(fc + fc.T), labels, seconds=15.0)
+    observation = Observation(low_pass=None)
+    chance = [
+        chance_variance(target, observation, jax.random.key(1), 6)
+        for target in (one, replace(one, seconds=60.0, people=4), replace(one, seconds=60.0))
+    ]
+    assert 3 < chance[0] / chance[1] < 5
+    assert 0.7 < chance[1] / chance[2] < 1.6
+    with pytest.raises(InputError, match="at least one person; got 0"):
+        replace(one, people=0)
 
 
 def test_the_leak_of_a_fit_is_the_mean_over_data_sets_that_it_is_fitted_to(directed):

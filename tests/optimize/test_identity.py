@@ -141,6 +141,7 @@ CASES = {
             "labels": ["R0.L", "R2.L", "R1.L"],
             "spectrum": SPECTRUM[::-1],
             "seconds": 61.0,
+            "people": 3,
             "pairs": of_other(TARGET.pairs, ([0, 1], [1, 0]), False),
         },
     ),
