@@ -91,6 +91,13 @@ class Setup(NamedTuple):
         """Fit a problem as the config has it."""
         return solve(problem, self.stages, key=fit_key(seed), **how)
 
+    def refit(self, problem: Problem, seed: int) -> dict[str, Any]:
+        """The point that a problem of the evaluation is fitted to; Ctrl-C ends the evaluation, not this fit alone."""
+        fit = self.fit(problem, seed)
+        if fit.status == "interrupted":
+            raise KeyboardInterrupt
+        return fit.point
+
 
 def fit_key(seed: int):
     """The key of a fit."""

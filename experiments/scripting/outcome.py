@@ -86,7 +86,7 @@ def judge(run: Run, prepared: Setup, fit: Fit) -> Evaluation:
             predictor=prepared.verifier,
             recordings=prepared.recordings,
             views=prepared.views,
-            refit=lambda problem: prepared.fit(problem, seed).point,
+            refit=lambda problem: prepared.refit(problem, seed),
             progress=show,
             store=Store(folder, folder.is_dir() and resuming(run.config, run.folder)),
         )

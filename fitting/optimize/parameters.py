@@ -56,7 +56,7 @@ class Parameter:
         unconstrained space its value in region i is :math:`a + \sum_m b_m map_m(i)`; ``value`` is that of :math:`a`,
         and every :math:`b_m` is another parameter that all regions share, called ``NAME.MAP``, which starts at zero.
     map_weight : float
-        The loss grows by so much times the square of every :math:`b_m`.
+        The loss grows by so much times the square of every :math:`b_m`, in its own unconstrained space.
 
     Raises
     ------

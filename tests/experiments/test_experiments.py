@@ -1,5 +1,6 @@
 """The scripts and their configs, run as a user runs them."""
 
+import dataclasses
 import io
 import json
 import os
@@ -57,6 +58,33 @@ def test_bars_tell_the_score_and_the_time_left():
     assert any("loss 0.3" in frame and "1 s left" in frame for frame in frames)
     assert "loss 0.2" in frames[-1]
     assert "left" not in frames[-1]
+
+
+@pytest.mark.parametrize("status", ["interrupted", "converged"])
+def test_a_refit_that_is_cut_short_is_not_taken_for_one(status):
+    from scripting.build import Setup
+
+    from fitting.network import Network
+    from fitting.objective import Target
+    from fitting.optimize import Parameter, Problem
+    from fitting.predict import LinearResponse
+    from fitting.signal import Observation
+
+    class Stops:
+        name = "descent"
+
+        def run(self, fit, key, progress, store):
+            return dataclasses.replace(fit, status=status)
+
+    network = Network(embedded(regions=3))
+    target = Target(np.eye(3), network.labels)
+    problem = Problem(LinearResponse(network, Observation()), [Parameter("k", 1.0, 0.1, 5.0)], target)
+    prepared = Setup(problem, [Stops()], *[None] * (len(Setup._fields) - 2))
+    if status == "converged":
+        assert set(prepared.refit(problem, 0)) == {"k"}
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            prepared.refit(problem, 0)
 
 
 def test_debug_run_writes_everything(debug_run):
