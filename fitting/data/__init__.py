@@ -1,6 +1,6 @@
 """Connectomes, recordings and connectivity targets with labels and units."""
 
-from fitting.data.atlas import Region, aal2, atlas_regions, lobe_order
+from fitting.data.atlas import Region, aal2, atlas_regions, centres_of, lobe_order
 from fitting.data.connectomes import read_connectome
 from fitting.data.groups import divide, good_pieces, group_average, leave_one_out
 from fitting.data.installed import (
@@ -23,6 +23,7 @@ __all__ = [
     "Region",
     "aal2",
     "atlas_regions",
+    "centres_of",
     "connectome",
     "cubnm_connectome",
     "cubnm_maps",

@@ -9,6 +9,9 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
+import numpy as np
+import xarray as xr
+
 from fitting.errors import InputError
 
 #: Known atlases: Tzourio-Mazoyer et al., NeuroImage 15, 2002, 273-289; Rolls, Joliot and Tzourio-Mazoyer,
@@ -249,6 +252,36 @@ def atlas_of(labels: Sequence[str], family: str) -> str:
     known = {identify(label, family) for label in labels if split_label(label)[1] not in shared}
     matching = [atlas for atlas in FAMILIES[family] if known & _only(atlas, family)]
     return matching[0] if len(matching) == 1 else ""
+
+
+@lru_cache(maxsize=1)
+def _centres() -> dict[tuple[str, str], tuple[float, ...]]:
+    """Centre in mm of MNI space by atlas and label; see ``embedded/PROVENANCE.md``."""
+    text = files("fitting.data.embedded").joinpath("centres.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(text.splitlines())
+    return {(row["atlas"], row["label"]): tuple(float(row[axis]) for axis in "xyz") for row in rows}
+
+
+def centres_of(connectome: xr.Dataset) -> np.ndarray | None:
+    """Centres (region, 3) of a connectome's regions in mm: its own, or those of the atlas that it names.
+
+    None if there are none for some region. They are for figures: a connectome's own are of its own regions.
+
+    Examples
+    --------
+    >>> from fitting.data import centres_of, hcp_aal2
+    >>> centres_of(hcp_aal2(regions=2)).tolist()
+    [[-38.4, -7.5, 49.1], [41.6, -10.0, 50.3]]
+    """
+    if "centres" in connectome:
+        return np.asarray(connectome["centres"].values, float)
+    atlas = str(connectome.attrs.get("atlas", ""))
+    family = family_with(atlas)
+    if not family:
+        return None
+    labels = [identify(label, family, atlas) for label in connectome["target"].values.tolist()]
+    places = [_centres().get((atlas, str(label))) for label in labels]
+    return None if None in places else np.array(places)
 
 
 def sides_of(labels: Sequence[str]) -> list[str]:

@@ -185,7 +185,7 @@ class Descent:
                         return "unstable", rows, point
                     grew = grows
                 text = f"loss {row['loss']:.4f} r {row['fc_correlation']:.3f}"
-                progress(Progress(self.name, len(rows), self.steps, text))
+                progress(Progress(self.name, len(rows), self.steps, text, values))
 
     def _reason_to_stop(self, rows, interrupt: Interrupt) -> str:
         last = rows[-self.max_bad_steps :]

@@ -129,7 +129,7 @@ class Linearized:
     """
 
     def __init__(self, problem: Problem, point: Mapping[str, Any], names, keys):
-        self.names, self.keys = names, keys
+        self.point, self.names, self.keys = dict(point), names, keys
         ahead = replace(problem, predictor=problem.predictor.forward_mode())
 
         def at(x):

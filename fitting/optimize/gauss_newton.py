@@ -131,16 +131,18 @@ class GaussNewton:
         calls = _Calls((store or Store()).record(self.name, identity(settings)))
         model = Linearized(problem, fit.point, names, keys)
 
-        def tell(done: int, here: Expansion):
+        def tell(done: int, x: np.ndarray, here: Expansion):
             text = f"loss {here.loss:.4f} r {float(here.terms.fc_correlation):.3f}"
-            progress(Progress(self.name, len(paths) * self.rounds + done, len(fit.candidates) * self.rounds, text))
+            done, total = len(paths) * self.rounds + done, len(fit.candidates) * self.rounds
+            values = problem.parameters.reported(model.point | dict(zip(names, x, strict=True)))
+            progress(Progress(self.name, done, total, text, values))
 
         paths: list[_Path] = []
         with Interrupt() as calls.interrupt:
             for candidate in fit.candidates:
                 start = np.array([float(candidate.point[name]) for name in names])
                 paths.append(self._everywhere(start, model, calls, tell))
-        tell(0, paths[-1].expansions[-1])
+        tell(0, paths[-1].points[-1], paths[-1].expansions[-1])
         return self._ended(fit, paths, model, key, progress, store)
 
     def _seeds(self, problem: Problem) -> int:
@@ -176,7 +178,7 @@ class GaussNewton:
         slopes = calls(model.slopes, x, prediction, how)
         here, damping, measured, trusted = model.expand(x, prediction, slopes), DAMPING, x, how != "exact"
         points, expansions, status = [x], [here], "max_steps"
-        tell(0, here)
+        tell(0, x, here)
         for number in range(self.rounds):
             if not here.finite or calls.interrupt.asked:
                 status = "interrupted" if calls.interrupt.asked else "diverged"
@@ -210,7 +212,7 @@ class GaussNewton:
                 slopes = calls(model.slopes, x, prediction, how)
                 here, measured, trusted = model.expand(x, prediction, slopes), x, trusted or how != "exact"
                 expansions[-1] = here
-            tell(number, here)
+            tell(number, x, here)
         return _Path(points, expansions, status, (prediction, slopes))
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from fitting.data import centres_of
 from fitting.errors import InputError
 from fitting.evaluate import Evaluation
 from fitting.optimize import Candidate, Fit, Problem
@@ -41,8 +42,9 @@ def to_dataset(fit: Fit, evaluation: Evaluation, dropped: Sequence[str] = ()) ->
         "fresh_fc_correlation": (("seed",), fresh.fc_correlation),
         "lengths": (pair, connectome.lengths.values, {"units": "mm"}),
     }
-    if "centres" in connectome:
-        data["centres"] = (("region", "axis"), connectome.centres.values, {"units": "mm"})
+    centres = centres_of(connectome)
+    if centres is not None:
+        data["centres"] = (("region", "axis"), centres, {"units": "mm"})
     for name, values in fit.history.items():
         values = values.astype(np.int8) if values.dtype == bool else values
         data[f"history_{name}"] = (("step", "region") if values.ndim == 2 else ("step",), values)
