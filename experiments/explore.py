@@ -23,7 +23,7 @@ def _():
     # What scripts share lies beside this file.
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-    from scripting.build import connectome_of, measured, network_of, observation_of, parameters_of
+    from scripting.build import connectome_of, keep_compiled, measured, network_of, observation_of, parameters_of
     from scripting.compose import command_line, composed, data_settings
 
     import fitting as ft
@@ -44,6 +44,7 @@ def _():
         ft,
         interactive,
         jax,
+        keep_compiled,
         measured,
         mo,
         network_of,
@@ -59,12 +60,13 @@ def _():
 
 
 @app.cell
-def _(composed, connectome_of, data_settings, ft, measured, mo, network_of, observation_of):
+def _(composed, connectome_of, data_settings, ft, keep_compiled, measured, mo, network_of, observation_of):
     # What the command line names, or a recording that the model itself makes.
     _arguments = mo.cli_args()
     try:
         settings = data_settings(_arguments.get("data"), _arguments.get("connectome"))
         config = composed(settings)
+        keep_compiled(config.compilation_cache)
         connectome = connectome_of(config)
         _network = network_of(config, connectome).for_speeds(1.0, 40.0)
         data = measured(config, _network, observation_of(config), 0.25)
