@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from fitting.network import DelayBounds, Network
-from fitting.objective import Target
+from fitting.objective import Objective, Target
 from fitting.optimize import Problem
-from fitting.predict import Cost, Prediction, Predictor
+from fitting.predict import Cost, LinearResponse, Prediction, Predictor, Simulation
 from fitting.signal import Observation
 
 
@@ -42,6 +43,28 @@ def network_of(
 def target_of(fc, **settings) -> Target:
     """A target of regions that are called as those of :func:`network_of`."""
     return Target(jnp.asarray(fc), labels_of(len(fc)), **settings)
+
+
+def check_central_differences(kind: str, network: Network, parameters, entries, values=None):
+    """The gradient of a small problem's loss is that of central differences, in 64 bits, the whole chain.
+
+    ``kind`` is ``"response"`` or ``"simulation"``; ``entries`` are pairs of a parameter's name and of an index, or ().
+    """
+    observation = Observation(orthogonalize=False, transient=0.5, trim=0.5)
+    predictor = (
+        LinearResponse(network, observation, dt=0.5, frequencies=5)
+        if kind == "response"
+        else Simulation(network, observation, duration=4000.0, dt=0.5)
+    )
+    fc = np.random.default_rng(0).uniform(size=(network.regions, network.regions))
+    target = Target(jnp.asarray((fc + fc.T) / 2), network.labels)
+    problem = Problem(predictor, parameters, target, Objective(spectrum=0.0))
+    point, step = problem.parameters.point(values) if values else problem.parameters.start(), 1e-5
+    both = jax.jit(jax.value_and_grad(lambda point: problem.value(point, jax.random.key(1))[0]))
+    gradient = both(point)[1]
+    for name, index in entries:
+        moved = [both(point | {name: jnp.asarray(point[name]).at[index].add(s * step)})[0] for s in (1, -1)]
+        np.testing.assert_allclose(gradient[name][index], (moved[0] - moved[1]) / (2 * step), rtol=1e-5, atol=1e-8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,14 +22,15 @@ PUSHING = ("k", "drive")
 class StableStart:
     """Move a start that is unstable until it is stable, and refuse one that predicts nothing.
 
-    Coupling and drive are lowered in the unconstrained space, as far as their bounds allow.
+    Coupling and drive are lowered in the unconstrained space, as far as their bounds allow: by the fewest steps that
+    make it stable, found by bisection.
 
     Parameters
     ----------
     step : float
         How far each is lowered at a time.
     most : int
-        Largest number of such moves.
+        Largest number of such steps.
     name : str
     """
 
@@ -45,19 +46,30 @@ class StableStart:
         InputError
             If no start within the bounds is stable, or connectivity there is the same for all pairs.
         """
-        problem, point = fit.problem, dict(fit.candidates[0].point)
-        names = [name for name in PUSHING if name in point]
-        for move in range(self.most + 1):
-            growing = problem.predictor.unstable(problem.parameters.values(point))
-            progress(Progress(self.name, move, None, f"{growing} unstable modes" if growing else "stable"))
-            if not growing:
-                break
-            if move == self.most or not names:
+        problem, start = fit.problem, dict(fit.candidates[0].point)
+        names = [name for name in PUSHING if name in start]
+
+        def lowered(moves: int):
+            return start | {name: jnp.asarray(start[name]) - moves * self.step for name in names}
+
+        def growing(moves: int) -> int:
+            count = problem.predictor.unstable(problem.parameters.values(lowered(moves)))
+            progress(Progress(self.name, moves, self.most, f"{count} unstable modes" if count else "stable"))
+            return count
+
+        count, move = growing(0), 0
+        if count:
+            # The lowest start first: where that one is unstable, there is no need to try those between.
+            if not names or growing(self.most):
                 raise InputError(
-                    f"the start is unstable ({growing} modes grow), and so is all that was tried below it; lower the "
-                    f"values or the lower bounds of {' and '.join(PUSHING)}, or scale the connectome's weights"
+                    f"the start is unstable ({count} modes grow), and so is the lowest one; lower the values or the "
+                    f"lower bounds of {' and '.join(PUSHING)}, or scale the connectome's weights"
                 )
-            point |= {name: jnp.asarray(point[name]) - self.step for name in names}
+            unstable, move = 0, self.most
+            while move - unstable > 1:
+                between = (unstable + move) // 2
+                unstable, move = (between, move) if growing(between) else (unstable, between)
+        point = lowered(move) if move else start
         fc = np.asarray(problem.compiled_predict(problem.parameters.values(point), key).fc)
         pairs = fc[np.triu_indices(len(fc), 1)]
         if not np.isfinite(pairs).all() or np.ptp(pairs) < 1e-9:

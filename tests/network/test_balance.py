@@ -6,13 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import network_of
+from problems import check_central_differences, network_of
 
 from fitting import InputError
 from fitting.network import NODES, simulate
-from fitting.objective import Objective, Target
-from fitting.optimize import Parameter, Problem
-from fitting.predict import LinearResponse, Simulation
+from fitting.optimize import Parameter
 from fitting.response import linearize, unstable_roots
 from fitting.signal import Observation
 
@@ -68,27 +66,14 @@ def test_the_weight_is_that_of_plasticity(directed):
 
 @pytest.mark.parametrize("predictor", ["response", "simulation"])
 def test_gradients_are_central_differences(directed, predictor):
-    """By the target activity and by what moves the balance, in 64 bits."""
+    """By the target activity and by what moves the balance."""
     network = replace(network_of(*directed, drive=0.6), balance="wIE")
-    predictors = {
-        "response": LinearResponse(network, OBSERVATION, dt=0.5, frequencies=5),
-        "simulation": Simulation(network, OBSERVATION, duration=4000.0, dt=0.5),
-    }
-    rng = np.random.default_rng(0)
-    fc = rng.uniform(size=(6, 6))
-    target = Target(jnp.asarray((fc + fc.T) / 2), network.labels)
     parameters = [
         Parameter("k", 0.8, 0.1, 5.0),
         Parameter("wEI", 15.0, 8.0, 24.0),
         Parameter("excitation", 0.05, 0.02, 0.1),
     ]
-    problem = Problem(predictors[predictor], parameters, target, Objective(spectrum=0.0))
-    point, step = problem.parameters.start(), 1e-5
-    both = jax.jit(jax.value_and_grad(lambda point: problem.value(point, jax.random.key(1))[0]))
-    gradient = both(point)[1]
-    for name in point:
-        moved = [both(point | {name: point[name] + s * step})[0] for s in (1, -1)]
-        np.testing.assert_allclose(gradient[name], (moved[0] - moved[1]) / (2 * step), rtol=1e-5, atol=1e-8)
+    check_central_differences(predictor, network, parameters, [(p.name, ()) for p in parameters])
 
 
 def test_what_cannot_be_balanced_is_said(directed):

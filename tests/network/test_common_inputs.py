@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import network_of
+from problems import check_central_differences, network_of
 
 from fitting import InputError
 from fitting.network import simulate, simulate_noise
-from fitting.objective import Objective, Target
-from fitting.optimize import Parameter, Problem
+from fitting.optimize import Parameter
 from fitting.predict import LinearResponse, Simulation
 from fitting.response import cross_spectra, linearize
 from fitting.signal import Observation
@@ -89,22 +88,9 @@ def test_closed_form_is_that_of_long_simulations(network):
 
 @pytest.mark.parametrize("predictor", ["response", "simulation"])
 def test_gradients_of_common_inputs_are_central_differences(network, predictor):
-    """By each region's strength, in 64 bits."""
-    predictors = {
-        "response": LinearResponse(network, OBSERVATION, dt=0.5, frequencies=5),
-        "simulation": Simulation(network, OBSERVATION, duration=4000.0, dt=0.5),
-    }
-    rng = np.random.default_rng(0)
-    fc = rng.uniform(size=(6, 6))
-    target = Target(jnp.asarray((fc + fc.T) / 2), network.labels)
+    """By each region's strength."""
     load = Parameter("common_1", LOADS["common_1"], -3.0, 3.0, per_region=True)
-    problem = Problem(predictors[predictor], [load], target, Objective(spectrum=0.0))
-    point = problem.parameters.start()
-    both = jax.jit(jax.value_and_grad(lambda point: problem.value(point, jax.random.key(1))[0]))
-    gradient, step = both(point)[1]["common_1"], 1e-5
-    for region in (0, 3):
-        moved = [both({"common_1": point["common_1"].at[region].add(s * step)})[0] for s in (1, -1)]
-        np.testing.assert_allclose(gradient[region], (moved[0] - moved[1]) / (2 * step), rtol=1e-5, atol=1e-8)
+    check_central_differences(predictor, network, [load], [("common_1", 0), ("common_1", 3)])
 
 
 def test_one_key_gives_one_noise(network):

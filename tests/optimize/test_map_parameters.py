@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from problems import check_central_differences
 
 from fitting import InputError
 from fitting.data import connectome, with_maps
 from fitting.network import Network
 from fitting.objective import Objective, Target
 from fitting.optimize import Descent, GaussNewton, Parameter, Parameters, Problem, Search, StableStart, identity, solve
-from fitting.predict import LinearResponse, Simulation
+from fitting.predict import LinearResponse
 from fitting.signal import Observation
 
 K = Parameter("k", 1.2, 0.1, 10.0, scale="log")
@@ -69,22 +70,9 @@ def test_what_cannot_follow_a_map_is_refused(parameter, words, network):
 
 @pytest.mark.parametrize("predictor", ["response", "simulation"])
 def test_gradients_of_coefficients_are_central_differences(network, predictor):
-    """In 64 bits; the whole chain, for both predictors."""
-    predictors = {
-        "response": LinearResponse(network, OBSERVATION, dt=0.5, frequencies=5),
-        "simulation": Simulation(network, OBSERVATION, duration=4000.0, dt=0.5),
-    }
-    rng = np.random.default_rng(0)
-    fc = rng.uniform(size=(6, 6))
-    target = Target(jnp.asarray((fc + fc.T) / 2), network.labels)
-    problem = Problem(predictors[predictor], [K, DRIVE], target, Objective(spectrum=0.0))
-    point = problem.parameters.point({"k": 1.0, "drive": 0.5, "drive.log_strength": 0.4, "drive.hemisphere": -0.2})
-    both = jax.jit(jax.value_and_grad(lambda point: problem.value(point, jax.random.key(1))[0]))
-    gradient = both(point)[1]
-    for name in ("drive", "drive.log_strength", "drive.hemisphere"):
-        step = 1e-5
-        sides = [both(point | {name: point[name] + s * step})[0] for s in (1, -1)]
-        np.testing.assert_allclose(gradient[name], (sides[0] - sides[1]) / (2 * step), rtol=1e-5, atol=1e-8)
+    values = {"k": 1.0, "drive": 0.5, "drive.log_strength": 0.4, "drive.hemisphere": -0.2}
+    names = ("drive", "drive.log_strength", "drive.hemisphere")
+    check_central_differences(predictor, network, [K, DRIVE], [(name, ()) for name in names], values)
 
 
 def test_maps_identify_a_fit(network):

@@ -34,6 +34,9 @@ def test_an_unstable_start_is_moved_until_it_is_stable(directed):
     fit = StableStart().run(Fit.begin(unstable), jax.random.key(0))
     assert unstable.predictor.unstable(fit.fitted) == 0
     assert float(fit.fitted["drive"]) < 0.9
+    # Not further than needed: one step less is unstable.
+    less = {name: value + StableStart().step for name, value in fit.point.items()}
+    assert unstable.predictor.unstable(unstable.parameters.values(less)) > 0
     assert "was unstable and was moved: k to" in fit.notes[0]
     assert fit.initial["drive"] == fit.fitted["drive"]
 
