@@ -114,12 +114,14 @@ def assert_same(file, expected, devices):
         np.testing.assert_allclose(value, expected[name], rtol=1e-8, atol=1e-10, err_msg=name)
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one(on_one, tmp_path):
     assert np.isfinite(on_one["search"]).all()
     finish(compute(tmp_path / "eight.npz", 8))
     assert_same(tmp_path / "eight.npz", on_one, 8)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(on_one, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

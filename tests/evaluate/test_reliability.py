@@ -13,6 +13,7 @@ from fitting.evaluate import split_half_ceiling, subject_ceiling
 from fitting.signal import Observation, fc_correlation
 
 
+@pytest.mark.slow
 def test_the_split_half_ceiling_is_what_connectivity_without_noise_scores(rng):
     """Long recordings of known connectivity: the score of the truth is the ceiling, within what 8 draws tell."""
     mixing = rng.standard_normal((12, 12)) * 0.35 + np.eye(12)

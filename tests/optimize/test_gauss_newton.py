@@ -81,6 +81,7 @@ def test_noise_moves_the_minimum_as_least_squares_has_it(directed):
     np.testing.assert_allclose([float(fit.fitted[n]) for n in ("k", "sigma")], best, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_intervals_cover(directed):
     """Recordings as noisy as one prediction: 95 % intervals hold the true values as often as they say."""
     held, widths, n = np.zeros(2), [], 40

@@ -152,6 +152,7 @@ def test_spectra_are_those_of_a_simulation(network):
     assert abs(ratio.mean() - 1) < 4 / np.sqrt(stretches * 8)
 
 
+@pytest.mark.slow
 def test_connectivity_is_the_average_of_long_simulations_and_their_error_falls_with_length(directed):
     """Noise of another strength in every region."""
     network = network_of(*directed, drive=0.72, speed_bounds=(1.0, 20.0))
@@ -268,7 +269,10 @@ def problem_of(network, target, observation, spread=0.0, **settings):
     return Problem(LinearResponse(network, observation, dt=DT, **settings), parameters, target)
 
 
-@pytest.mark.parametrize(("orthogonalize", "low"), [(False, 0.5), (True, None), (True, 0.5)])
+@pytest.mark.parametrize(
+    ("orthogonalize", "low"),
+    [(True, 0.5), pytest.param(False, 0.5, marks=pytest.mark.slow), pytest.param(True, None, marks=pytest.mark.slow)],
+)
 def test_gradients_are_central_differences_and_forward_mode(orthogonalize, low, network, rng):
     observation = Observation(low_pass=low, orthogonalize=orthogonalize)
     fc = rng.random((network.regions, network.regions))
@@ -365,6 +369,7 @@ def test_a_steady_state_at_zero_has_a_response(node, directed):
     assert np.isfinite(np.asarray(LinearResponse(network, observation, dt=DT).predict({"k": 0.001}).fc)).all()
 
 
+@pytest.mark.slow
 def test_lapack_is_never_called_for_a_batch(network):
     """Batches side by side, as on two devices, can wait for each other for ever (JAX before 0.11.2)."""
     observation = Observation(fs=100.0)
