@@ -205,10 +205,9 @@ def _(composed, coupling, node, parameters_of, settings):
     # Each node with the parameters that fits of it take, and their bounds.
     _alpha = node.value == "wilson_cowan_alpha"
     _group = "k_speed_sigma_drive" if _alpha else node.value
-    _start = ["parameters.drive.value=0.66"] if _alpha else []
     _kept = [s for s in settings if _alpha or not s.startswith("network.")]
     _chosen = [f"network={node.value}", f"parameters={_group}", f"network.coupling={coupling.value}"]
-    model_settings = [*_kept, *_chosen, "solver=response", *_start]
+    model_settings = [*_kept, *_chosen, "solver=response"]
     model_config = composed(model_settings)
     declared = parameters_of(model_config)
     return declared, model_config, model_settings
@@ -344,7 +343,7 @@ def _(command_line, mo, model_settings, observation, sliders):
     # What fit.py would be told to begin here.
     _band = f"observation.band=[{observation.band[0]:g},{observation.band[1]:g}]"
     _chosen = [
-        *(s for s in model_settings if not s.startswith("parameters.drive.value")),
+        *model_settings,
         *(f"parameters.{name}.value={value:g}" for name, value in sliders.value.items()),
         _band,
         f"observation.low_pass={observation.low_pass if observation.low_pass else 'null'}",

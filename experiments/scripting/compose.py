@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -38,6 +39,8 @@ def data_settings(data: str | None, connectome: str | None) -> list[str]:
 
 
 def _kind(path: str) -> str:
+    if not Path(path).exists():
+        raise InputError(f"there is no file or folder {path}")
     try:
         read_fc(path)
         return "fc_matrix"

@@ -458,12 +458,19 @@ def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[x
     index = [at[label] for label in wanted if label in at]
     dropped = [label for i, label in enumerate(have) if i not in set(index)]
     if missing:
+        other = " They seem to be of two parcellations: take a connectome of the data's." if not index else ""
         raise InputError(
-            f"{whose}{len(missing)} region(s) of the connectome are not in the data: {', '.join(missing)}. "
-            f"Unknown region labels in the data: {', '.join(dropped) if dropped else 'none'}"
+            f"{whose}{len(missing)} region(s) of the connectome are not in the data: {_some(missing)}. "
+            f"Unknown region labels in the data: {_some(dropped) if dropped else 'none'}.{other}"
         )
     chosen = data.isel({dim: index for dim in ("region", "other") if dim in data.dims})
     return chosen.assign_coords({dim: wanted for dim in ("region", "other") if dim in data.dims}), dropped
+
+
+def _some(labels: list[str], most: int = 12) -> str:
+    """Labels in a sentence that stays one."""
+    rest = len(labels) - most
+    return ", ".join(labels[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _match_plain_spellings(at: dict[str, int], wanted: list[str], have: list[str], known: set[str]):

@@ -117,6 +117,15 @@ def test_a_recording_in_long_names_and_another_order_is_matched(rng):
     assert matched["hemisphere"].values.tolist() == [label[-1] for label in labels]
 
 
+def test_two_parcellations_are_told_in_one_sentence():
+    data = recording(np.zeros((9, 100)), 100.0, [f"LH_{i:03d}" for i in range(100)])
+    with pytest.raises(InputError) as refused:
+        match([region.label for region in atlas_regions("AAL2")], data)
+    assert "94 region(s) of the connectome are not in the data: PreCG.L" in str(refused.value)
+    assert "LH_011 and 88 more. They seem to be of two parcellations" in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
 def test_regions_that_aal2_cut_anew_are_not_those_of_aal():
     old = [r.name for r in atlas_regions("AAL")]
     data = recording(np.zeros((9, 90)), 100.0, old)

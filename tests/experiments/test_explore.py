@@ -57,6 +57,8 @@ def test_files_are_told_apart(tmp_path):
     assert data_settings(f"{tmp_path}/signals.npz", "c.npz")[::2] == ["data=recording", "data.connectome=c.npz"]
     with pytest.raises(ft.InputError, match=r"words\.csv is neither a connectivity matrix .* nor a recording"):
         data_settings(f"{tmp_path}/words.csv", None)
+    with pytest.raises(ft.InputError, match="there is no file or folder nowhere"):
+        data_settings("nowhere.csv", None)
 
 
 def test_the_command_line_is_quoted():
