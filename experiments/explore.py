@@ -257,7 +257,11 @@ def _(at, coupling, mo, node, np, sliders, time):
             kind="warn",
         )
     else:
-        _lamp = mo.callout(f"Stable: the slowest mode decays by {-_growth:.1f} /s.", kind="success")
+        _lamp = mo.callout(
+            f"Stable: the slowest mode decays by {-_growth:.1f} /s. At rest, activity is {point.activity.min():.3g} to "
+            f"{point.activity.max():.3g}.",
+            kind="success",
+        )
     mo.vstack(
         [
             mo.md("## Model"),

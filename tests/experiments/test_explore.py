@@ -217,10 +217,19 @@ def test_switch_and_lists_do_too(page, unchecked):
     before = _command(page)
     page.get_by_role("switch").first.click()
     _agrees(page, before)
-    for label, choice in (("filter", "fir"), ("coupling", "additive")):
+    for label, choice in (("filter", "fir"), ("coupling", "additive"), ("coupling", "diffusive"), ("node", "hopf")):
         before = _command(page)
         page.get_by_label(label, exact=True).select_option(choice)
         _agrees(page, before)
+    before = _command(page)
+    page.get_by_label("node", exact=True).select_option("wilson_cowan_alpha")
+    _agrees(page, before)
+
+
+@pytest.mark.slow
+def test_the_brain_takes_other_colours(page):
+    page.get_by_label("colour").select_option("power in the band")
+    page.locator(".gtitle", has_text="power in the band").wait_for(timeout=30_000)
 
 
 @pytest.mark.slow
