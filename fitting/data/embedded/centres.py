@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def centres(folder: Path, volume: str, table: str, family: str) -> dict[str, np.
     """Mean position in mm of the voxels of every region, by its label."""
     import nibabel
 
-    image = nibabel.load(folder / volume)
+    image: Any = nibabel.load(folder / volume)
     numbers = np.asarray(image.dataobj)
     of: dict[str, list[int]] = {}
     for line in (folder / table).read_text(encoding="utf-8").splitlines():
