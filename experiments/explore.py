@@ -32,6 +32,7 @@ def _():
     from fitting.predict import operating_point
     from fitting.programs import compiled
     from fitting.report import interactive, signals
+    from fitting.units import magnitude
 
     return (
         agreement,
@@ -45,6 +46,7 @@ def _():
         interactive,
         jax,
         keep_compiled,
+        magnitude,
         measured,
         mo,
         network_of,
@@ -60,7 +62,7 @@ def _():
 
 
 @app.cell
-def _(composed, connectome_of, data_settings, ft, keep_compiled, measured, mo, network_of, observation_of):
+def _(composed, connectome_of, data_settings, ft, keep_compiled, magnitude, measured, mo, network_of, observation_of):
     # What the command line names, or a recording that the model itself makes.
     _arguments = mo.cli_args()
     try:
@@ -69,7 +71,9 @@ def _(composed, connectome_of, data_settings, ft, keep_compiled, measured, mo, n
         keep_compiled(config.compilation_cache)
         connectome = connectome_of(config)
         _network = network_of(config, connectome).for_speeds(1.0, 40.0)
-        data = measured(config, _network, observation_of(config), 0.25)
+        data = measured(
+            config, _network, observation_of(config), magnitude(config.simulation.dt, "ms", "simulation.dt")
+        )
     except ft.InputError as error:
         if not mo.running_in_notebook():
             raise SystemExit(f"error: {error}") from None
