@@ -80,7 +80,7 @@ def _(composed, connectome_of, data_settings, ft, keep_compiled, magnitude, meas
         mo.stop(True, mo.callout(mo.md(f"**This cannot be explored.** {error}"), kind="danger"))
     labels = list(connectome["target"].values.tolist())
     _what = "a matrix" if data.matrix is not None else f"{len(data.recordings)} recording(s)"
-    _left = f" Regions of the data that the connectome has not: {', '.join(data.dropped)}." if data.dropped else ""
+    _left = f" Regions of the data that are not in the connectome: {', '.join(data.dropped)}." if data.dropped else ""
     mo.md(
         f"# Explore before you fit\n\n{len(labels)} regions; connectome: "
         f"{connectome.attrs.get('provenance', 'of a file')}; data: {_what} ({config.data.source}).{_left}"

@@ -1,4 +1,4 @@
-"""Figures that answer to the hand: matrices to click on, a brain to turn. They need plotly (extra ``explore``)."""
+"""Interactive figures: matrices to click on, a brain to turn. They need plotly (extra ``explore``)."""
 
 from __future__ import annotations
 
