@@ -49,6 +49,7 @@ def outlined(function: Callable[..., Any], *arguments, sharding=None) -> tuple[j
         results = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, arrays))(*jax.tree.leaves(arguments))
         return jax.tree.unflatten(structure, results)
 
+    run.__name__ = getattr(function, "__name__", run.__name__)  # what profiles and JAX's log call the program
     return jax.jit(run), jax.device_put(closed.consts, sharding)
 
 
