@@ -71,9 +71,8 @@ def _(composed, connectome_of, data_settings, ft, keep_compiled, magnitude, meas
         keep_compiled(config.compilation_cache)
         connectome = connectome_of(config)
         _network = network_of(config, connectome).for_speeds(1.0, 40.0)
-        data = measured(
-            config, _network, observation_of(config), magnitude(config.simulation.dt, "ms", "simulation.dt")
-        )
+        own_observation = observation_of(config, _network)
+        data = measured(config, _network, own_observation, magnitude(config.simulation.dt, "ms", "simulation.dt"))
     except ft.InputError as error:
         if not mo.running_in_notebook():
             raise SystemExit(f"error: {error}") from None
@@ -85,7 +84,7 @@ def _(composed, connectome_of, data_settings, ft, keep_compiled, magnitude, meas
         f"# Explore before you fit\n\n{len(labels)} regions; connectome: "
         f"{connectome.attrs.get('provenance', 'of a file')}; data: {_what} ({config.data.source}).{_left}"
     )
-    return config, connectome, data, labels, settings
+    return config, connectome, data, labels, own_observation, settings
 
 
 @app.cell
@@ -105,31 +104,31 @@ def _(get_reference, get_region, labels, mo, set_reference, set_region):
 
 
 @app.cell
-def _(config, mo, observation_of):
-    _own = observation_of(config)
-    band = mo.ui.range_slider(1, 45, 0.5, value=list(_own.band), label="band (Hz)", show_value=True, debounce=True)
+def _(mo, own_observation):
+    _edges = list(own_observation.band)
+    band = mo.ui.range_slider(1, 45, 0.5, value=_edges, label="band (Hz)", show_value=True, debounce=True)
     low_pass = mo.ui.slider(
         0,
         4,
         0.1,
-        value=_own.low_pass or 0.0,
+        value=own_observation.low_pass or 0.0,
         label="low-pass of envelopes (Hz, 0: none)",
         show_value=True,
         debounce=True,
     )
-    orthogonalize = mo.ui.switch(value=bool(_own.orthogonalize), label="orthogonalise")
-    filter_kind = mo.ui.dropdown(["butterworth", "fir"], value=_own.filter, label="filter")
+    orthogonalize = mo.ui.switch(value=bool(own_observation.orthogonalize), label="orthogonalise")
+    filter_kind = mo.ui.dropdown(["butterworth", "fir"], value=own_observation.filter, label="filter")
     return band, filter_kind, low_pass, orthogonalize
 
 
 @app.cell
-def _(band, config, filter_kind, ft, low_pass, mo, observation_of, orthogonalize, reference, region, replace):
+def _(band, filter_kind, ft, low_pass, mo, orthogonalize, own_observation, reference, region, replace):
     _controls = mo.hstack(
         [region, reference, band, low_pass, filter_kind, orthogonalize], wrap=True, justify="start", gap=1
     )
     try:
         observation = replace(
-            observation_of(config),
+            own_observation,
             band=tuple(band.value),
             low_pass=low_pass.value or None,
             filter=filter_kind.value,

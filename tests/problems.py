@@ -45,12 +45,13 @@ def target_of(fc, **settings) -> Target:
     return Target(jnp.asarray(fc), labels_of(len(fc)), **settings)
 
 
-def check_central_differences(kind: str, network: Network, parameters, entries, values=None):
+def check_central_differences(kind: str, network: Network, parameters, entries, values=None, **observed):
     """The gradient of a small problem's loss is that of central differences, in 64 bits, the whole chain.
 
-    ``kind`` is ``"response"`` or ``"simulation"``; ``entries`` are pairs of a parameter's name and of an index, or ().
+    ``kind`` is ``"response"`` or ``"simulation"``; ``entries`` are pairs of a parameter's name and of an index, or ();
+    ``observed`` are settings of the observation.
     """
-    observation = Observation(orthogonalize=False, transient=0.5, trim=0.5)
+    observation = Observation(**{"orthogonalize": False, "transient": 0.5, "trim": 0.5} | observed)
     predictor = (
         LinearResponse(network, observation, dt=0.5, frequencies=5)
         if kind == "response"

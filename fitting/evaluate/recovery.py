@@ -96,7 +96,7 @@ def refit_synthetic(
     again: dict[str, list[np.ndarray]] = {p.name: [] for p in problem.parameters.free}
     for number, one in enumerate(jax.random.split(key, count)):
         recording = simulated_recording(
-            problem.network, values, duration=length, dt=dt, key=one, fs=problem.observation.fs
+            problem.network, values, duration=length, dt=dt, key=one, observation=problem.observation
         )
         spectrum, stretch = problem.target.spectrum is not None, problem.predictor.stretch
         target = Target.of_recordings([recording], problem.observation, spectrum, stretch)

@@ -14,7 +14,7 @@ from fitting.errors import InputError
 from fitting.network.network import Network
 from fitting.network.simulate import simulate, steps_of
 from fitting.progress import Progress, Reporter, silent
-from fitting.signal import resample
+from fitting.signal import Observation, resample
 
 #: Most parts that a recording is simulated in, one after the other.
 PARTS = 16
@@ -27,7 +27,7 @@ def simulated_recording(
     duration: float,
     dt: float,
     key,
-    fs: float = 100.0,
+    observation: Observation | None = None,
     transient: float = 2000.0,
     progress: Reporter = silent,
 ) -> xr.DataArray:
@@ -44,8 +44,8 @@ def simulated_recording(
         Step of the simulation in ms.
     key : PRNG key
         Noise of the recording.
-    fs : float
-        Sampling rate of the recording in Hz.
+    observation : Observation, optional
+        Whose sampling rate and mixing of regions the recording has.
     transient : float
         Simulated before the recording starts, in ms.
     progress : callable, optional
@@ -71,6 +71,8 @@ def simulated_recording(
     >>> r.shape, r.units
     ((400, 2), 'model')
     """
+    observation = observation or Observation()
+    fs = observation.fs
     samples = duration * fs / 1000
     if abs(samples - round(samples)) > 1e-6:
         raise InputError(f"a recording of {duration:g} ms is not a whole number of samples at {fs:g} Hz")
@@ -86,5 +88,5 @@ def simulated_recording(
     settled = np.concatenate(rates)[round(transient / dt) :]
     if not np.isfinite(settled).all():
         raise InputError(f"the simulated recording is not finite; parameters {dict(parameters)} make it diverge")
-    signals = np.asarray(resample(jnp.asarray(settled), round(samples)))
+    signals = np.asarray(observation.mixed(resample(jnp.asarray(settled), round(samples))))
     return recording(signals, fs, network.labels, "model", "simulated by fitting")

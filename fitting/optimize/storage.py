@@ -39,8 +39,10 @@ def identity(thing: Any) -> Any:
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         fields = {f.name: identity(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.init and f.compare}
         return {"class": type(thing).__name__} | fields
-    if isinstance(thing, xr.Dataset | xr.DataArray):
-        return {str(name): identity(thing[name].values) for name in (*thing.coords, *getattr(thing, "data_vars", ()))}
+    if isinstance(thing, xr.DataArray):
+        return identity(thing.to_dataset(name="values"))
+    if isinstance(thing, xr.Dataset):
+        return {str(name): identity(thing[name].values) for name in thing.variables}
     if isinstance(thing, Mapping):
         return {str(name): identity(value) for name, value in sorted(thing.items())}
     if isinstance(thing, list | tuple):

@@ -24,6 +24,7 @@ from fitting.response import (
     envelope_connectivity,
     frequency_grid,
     linearize,
+    mixed_spectra,
     orthogonalized_connectivity,
     own_modes,
     rightmost_roots,
@@ -82,6 +83,7 @@ class LinearResponse(Predictor):
     seconds = float("inf")
 
     def __post_init__(self):
+        self.observation.check_regions(self.network.labels)
         for name, unit in (("dt", "ms"), ("damping", "1/s")):
             object.__setattr__(self, name, float(magnitude(getattr(self, name), unit, name)))
         if self.frequencies < 2:
@@ -125,7 +127,7 @@ class LinearResponse(Predictor):
         connect = orthogonalized_connectivity if observation.orthogonalizes_simulation else envelope_connectivity
         # One call for all frequencies: two would be two chains of LAPACK calls (see fitting.inverse).
         others = observation.frequencies if spectrum else np.zeros(0)
-        spectra = cross_spectra(activity, np.concatenate([grid, others]))
+        spectra = mixed_spectra(cross_spectra(activity, np.concatenate([grid, others])), observation)
         fc = connect(spectra[: len(grid)], grid, observation)
         # A steady state that was not found has no response.
         scale = jnp.abs(activity.steady).max() / self.dt

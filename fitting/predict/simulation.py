@@ -87,6 +87,7 @@ class Simulation(Predictor):
         if self.replicates < 1:
             raise InputError(f"replicates must be at least 1; got {self.replicates}")
         observation, highest = self.observation, 500.0 / self.dt
+        observation.check_regions(self.network.labels)
         if observation.band[1] >= highest:
             raise InputError(
                 f"steps of {self.dt:g} ms hold nothing above {highest:g} Hz, but the band reaches "
@@ -119,7 +120,7 @@ class Simulation(Predictor):
 
     def _settled(self, activity, observation: Observation) -> Float[Array, "samples region"]:
         fs = 1000.0 / self.dt
-        return observation.resample(observation.settled(activity, fs), fs)
+        return observation.mixed(observation.resample(observation.settled(activity, fs), fs))
 
     def traces(self, activity: Float[Array, "time region"]) -> Float[Array, "samples region"]:
         """See :class:`Predictor`."""

@@ -444,6 +444,29 @@ def connectome_overview(connectome, speed: float) -> Figure:
     return figure
 
 
+def leakage(mixing, centres, labels) -> Figure:
+    """A resolution matrix relative to its diagonal, ordered by hemisphere and lobe, and against distance."""
+    own = np.abs(np.asarray(mixing)) / np.abs(np.diag(mixing))[:, None]
+    others = ~np.eye(len(own), dtype=bool)
+    distances = np.linalg.norm(centres[:, None] - centres, axis=2)
+    order = lobe_order(list(labels))
+    with mpl.rc_context(STYLE):
+        figure = new_figure(6.0, 2.6)
+        matrix, decay = figure.subplots(1, 2)
+        image = matrix.imshow(own[np.ix_(order, order)], cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        matrix.set_xticks([])
+        matrix.set_yticks([])
+        matrix.set_xlabel("source, by hemisphere and lobe")
+        matrix.set_ylabel("estimate")
+        figure.colorbar(image, ax=matrix, shrink=0.8, label="relative to the region itself")
+        decay.scatter(distances[others], own[others], s=2, color=BLUE, alpha=0.3, lw=0, rasterized=True)
+        decay.set_yscale("log")
+        decay.set_ylim(1e-4, 3)
+        decay.set_xlabel("distance (mm)")
+        decay.set_ylabel("leakage")
+    return figure
+
+
 def data_overview(recordings, fc, labels, observation) -> Figure:
     """Connectivity ordered by hemisphere and lobe, its values, and the spectra of the first recording."""
     order = lobe_order(list(labels))

@@ -7,6 +7,7 @@ from fitting.response.spectra import (
     cross_spectra,
     envelope_connectivity,
     frequency_grid,
+    mixed_spectra,
     orthogonalized_connectivity,
 )
 from fitting.response.stability import own_modes, rightmost_roots, unstable_roots
@@ -20,6 +21,7 @@ __all__ = [
     "envelope_connectivity",
     "frequency_grid",
     "linearize",
+    "mixed_spectra",
     "orthogonalized_connectivity",
     "own_modes",
     "rightmost_roots",

@@ -93,6 +93,14 @@ def cross_spectra(
     return jax.vmap(one)(jnp.asarray(frequencies, linear.local.dtype))
 
 
+def mixed_spectra(
+    spectra: Complex[Array, "frequency region region"], observation: Observation
+) -> Complex[Array, "frequency region region"]:
+    r"""Cross-spectra of what reconstruction makes of the activity: :math:`R S R^\top` (:func:`fitting.signal.mix`)."""
+    once = observation.mixed(spectra)
+    return observation.mixed(once.swapaxes(1, 2)).swapaxes(1, 2)
+
+
 def coherency(spectra: Complex[Array, "frequency region region"]) -> Complex[Array, "frequency region region"]:
     """Cross-spectra relative to the power of both signals; its modulus squared is the coherence."""
     power = jnp.diagonal(spectra, axis1=1, axis2=2).real

@@ -14,7 +14,7 @@ from fitting.signal.connectivity import (
 )
 from fitting.signal.decimate import Decimator
 from fitting.signal.filters import band_pass, low_pass, sosfiltfilt
-from fitting.signal.leakage import symmetric_orthogonalization
+from fitting.signal.leakage import mix, symmetric_orthogonalization
 from fitting.signal.observation import Observation
 from fitting.signal.spectral import hilbert, resample, welch
 from fitting.signal.zero_phase import FILTERS, fir_taps, zero_phase_band_pass, zero_phase_low_pass
@@ -32,6 +32,7 @@ __all__ = [
     "fir_taps",
     "hilbert",
     "low_pass",
+    "mix",
     "modulus",
     "pearson",
     "phase_locking",

@@ -1,13 +1,44 @@
-"""Multivariate correction of a recording for spatial leakage."""
+"""Spatial leakage: what sensors mix, and its multivariate correction."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from fitting.errors import InputError
 from fitting.signal.checks import check_signals
+
+
+def mix(x: Num[Array, "*series source"], mixing) -> Num[Array, "*series region"]:
+    r"""What reconstruction makes of the activity of all regions: :math:`y_i = \sum_j R_{ij} x_j`.
+
+    Sensors see every source, and no inverse operator undoes that. An estimate in region i is a mixture of all
+    regions, whose weights are row i of the resolution matrix R, the inverse operator times the lead field.
+
+    Parameters
+    ----------
+    x : array (..., source)
+        Activity of regions, or complex spectra.
+    mixing : array (region, source)
+        R, see :func:`fitting.data.mixing_matrix`.
+
+    Returns
+    -------
+    array (..., region)
+
+    References
+    ----------
+    Hauk, Stenroos and Treder, NeuroImage 255 (2022), 119177.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from fitting.signal import mix
+    >>> mix(jnp.array([[1.0, 0.0], [0.0, 1.0]]), [[1.0, 0.25], [0.5, 1.0]]).tolist()
+    [[1.0, 0.5], [0.25, 1.0]]
+    """
+    return jnp.matmul(x, jnp.asarray(mixing, x.real.dtype).T, precision=lax.Precision.HIGHEST)
 
 
 def symmetric_orthogonalization(

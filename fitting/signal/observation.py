@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
-from jaxtyping import Array, Float
+import xarray as xr
+from jaxtyping import Array, Float, Num
 
 from fitting.errors import InputError
 from fitting.signal.checks import check_band, check_cutoff, check_orthogonalization, check_rate, check_signals
 from fitting.signal.connectivity import envelope_fc
+from fitting.signal.leakage import mix
 from fitting.signal.spectral import resample, welch
 from fitting.signal.zero_phase import FILTERS, ZeroPhase, zero_phase_band_pass, zero_phase_low_pass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Observation:
     """The processing that both a recording and a simulation go through.
 
@@ -38,6 +41,11 @@ class Observation:
     orthogonalize_simulation : bool, optional
         Another choice for simulations, which have no field spread; the same unless set. Must be set
         where recordings are orthogonalised symmetrically.
+    mixing : DataArray (region, other), optional
+        What reconstruction from sensors makes of the regions' activity: row i holds what the estimate in region i
+        has of every source. Applied to simulations, and to recordings that are simulated; measured ones are mixed.
+        From :func:`fitting.data.read_mixing`, with the regions of the network in their order
+        (:func:`fitting.data.match`).
     transient : float
         Seconds dropped from the start of a simulation.
     trim : float
@@ -70,6 +78,7 @@ class Observation:
     low_pass: float | None = None
     orthogonalize: bool | str = True
     orthogonalize_simulation: bool | None = None
+    mixing: xr.DataArray | None = None
     transient: float = 2.0
     trim: float = 1.0
     log: bool = False
@@ -101,6 +110,22 @@ class Observation:
         if not self.spectrum_window > 0:
             raise InputError(f"spectrum_window must be positive; got {self.spectrum_window:g} s")
         object.__setattr__(self, "spectrum_band", (float(low), float(high)))
+
+    def check_regions(self, labels: Sequence[str]):
+        """Refuse to mix other regions than these, or these in another order."""
+        if self.mixing is None:
+            return
+        for name in ("region", "other"):
+            mixed = [str(label) for label in self.mixing[name].values]
+            if mixed != list(labels):
+                raise InputError(
+                    f"mixing is of {len(mixed)} regions ({', '.join(mixed[:3])}, ...), the network of {len(labels)} "
+                    f"({', '.join(labels[:3])}, ...); match it to the network's labels (fitting.data.match)"
+                )
+
+    def mixed(self, x: Num[Array, "*series source"]) -> Num[Array, "*series region"]:
+        """Activity of regions as reconstruction from sensors gives it; as it is without ``mixing``."""
+        return x if self.mixing is None else mix(x, self.mixing.values)
 
     @property
     def shortest(self) -> float:
@@ -139,7 +164,7 @@ class Observation:
         fs : float
             Sampling rate in Hz.
         simulated : bool
-            Whether this is a simulation, whose transient is dropped and which may be orthogonalised
+            Whether this is a simulation: it is mixed, its transient is dropped, and it may be orthogonalised
             differently.
 
         Returns
@@ -147,11 +172,11 @@ class Observation:
         array (region, region)
         """
         if simulated:
-            return self.simulated_fc(self.resample(self.settled(x, fs), fs))
+            return self.simulated_fc(self.mixed(self.resample(self.settled(x, fs), fs)))
         return self._fc(self.resample(x, fs), self.orthogonalize)
 
     def simulated_fc(self, x: Float[Array, "time region"]) -> Float[Array, "region region"]:
-        """Envelope connectivity of a simulation without its transient, already at this observation's rate."""
+        """Envelope connectivity of a simulation without its transient, mixed, already at this observation's rate."""
         return self._fc(x, self.orthogonalizes_simulation)
 
     @property
@@ -238,6 +263,8 @@ class Observation:
             kind = f"envelopes (simulation {theirs}, recording not)"
         else:
             kind = f"envelopes (recording {ours}, simulation {theirs})"
+        if self.mixing is not None:
+            kind += f" of simulations mixed as {self.mixing.attrs.get('provenance') or 'given'}"
         parts.append(("log " if self.log else "") + kind)
         if self.low_pass is not None:
             parts.append(f"low-pass {self.low_pass:g} Hz")

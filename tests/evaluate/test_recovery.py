@@ -40,7 +40,7 @@ def test_the_fitted_model_is_fitted_again(directed):
     np.testing.assert_array_equal(seen[0].target.pairs, target.pairs)
     assert seen[0].predictor is problem.predictor
     one = jax.random.split(key, 2)[1]
-    made = simulated_recording(problem.network, VALUES, duration=60_000.0, dt=0.5, key=one, fs=100.0)
+    made = simulated_recording(problem.network, VALUES, duration=60_000.0, dt=0.5, key=one)
     np.testing.assert_allclose(second, observation.fc(jnp.asarray(made.values), 100.0), rtol=1e-9)
 
 

@@ -14,6 +14,7 @@ import pytest
 from problems import connectome_of, labels_of, network_of
 
 from fitting import InputError
+from fitting.data import mixing_matrix
 from fitting.network import NODES, DelayBounds, Node
 from fitting.objective import Objective, Target
 from fitting.optimize import Descent, Fit, Parameter, Polish, Problem, Search, identity, solve
@@ -119,6 +120,7 @@ CASES = {
             "low_pass": 1.0,
             "orthogonalize": True,
             "orthogonalize_simulation": True,
+            "mixing": mixing_matrix(np.eye(3), NETWORK.labels),
             "transient": 1.0,
             "trim": 0.5,
             "log": True,
