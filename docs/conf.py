@@ -4,7 +4,27 @@ from importlib.metadata import version as _version
 
 project, author = "fitting", "the authors of fitting"
 version = release = _version("fitting")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["gallery/*"]
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "filename_pattern": "/",
+    "abort_on_example_error": True,
+    "within_subsection_order": "ExampleTitleSortKey",
+    "download_all_examples": False,
+    "reset_modules": ("matplotlib",),
+    "show_memory": False,
+    "write_computation_times": False,
+    "remove_config_comments": True,
+}
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 html_theme = "pydata_sphinx_theme"

@@ -19,6 +19,7 @@ from fitting.evaluate import Evaluation, evaluate
 from fitting.optimize import Fit, Store
 from fitting.progress import Progress
 from fitting.report import Summary, draw, summarize, table, to_dataset, write_html
+from fitting.report.brains import has_nilearn, write_connectome_page
 from fitting.units import in_words
 from scripting.build import Setup, evaluation_key, plain, setup
 from scripting.runs import RUN_FILE, Run, resuming
@@ -124,6 +125,8 @@ def conclude(run: Run, prepared: Setup, fit: Fit, evaluation: Evaluation, earlie
     pictures = draw(
         summary, data, folder / "figures", fit.problem.observation, prepared.recordings, **plain(config.figures)
     )
+    if "centres" in data and has_nilearn():
+        write_connectome_page(folder / "brain.html", data["centres"].values, data["fitted_fc"].values)
     write_html(summary, pictures, command_of(folder), OmegaConf.to_yaml(config), folder / "report.html")
     run.console.print(table(summary))
     run.console.print(f"Written: {folder}", soft_wrap=True)

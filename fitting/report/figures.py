@@ -214,32 +214,6 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def brain(centres, values, title: str) -> Figure:
-    """Values of regions at their centres, seen from above, from the side and from behind.
-
-    Parameters
-    ----------
-    centres : array (region, 3)
-        In mm: to the right, to the front, upwards.
-    values : array (region,)
-    title : str
-    """
-    centres, values = np.asarray(centres, float), np.asarray(values, float)
-    order = np.argsort(values)
-    with mpl.rc_context(STYLE):
-        figure = new_figure(7.0, 2.6)
-        axes = figure.subplots(1, 3)
-        for ax, (x, y), view in zip(axes, ((0, 1), (1, 2), (0, 2)), ("above", "right", "behind"), strict=True):
-            image = ax.scatter(
-                centres[order, x], centres[order, y], c=values[order], s=28, cmap="viridis", edgecolors=GREY, lw=0.3
-            )
-            ax.set_aspect("equal")
-            ax.set_axis_off()
-            ax.set_title(f"from {view}" if view != "right" else "from the right")
-        figure.colorbar(image, ax=axes, shrink=0.8, label=title)
-    return figure
-
-
 def regional(maps: Mapping[str, Any], labels) -> Figure:
     """Fitted parameters of every region, ordered by hemisphere and lobe.
 
@@ -272,18 +246,19 @@ def regional(maps: Mapping[str, Any], labels) -> Figure:
     return figure
 
 
-def residuals(target, fitted, lengths, labels) -> Figure:
-    """Where the model fails: target minus fitted connectivity by distance, and by lobe.
-
-    Both matrices are standardised over pairs first, as the score is a correlation.
-    """
-    upper = np.triu_indices(len(target), 1)
-
-    def standard(matrix):
+def standardized_difference(target, fitted):
+    """Target minus fitted connectivity (region, region), each standardised over pairs, as a correlation does."""
+    upper, difference = np.triu_indices(len(target), 1), np.zeros(np.shape(target))
+    for sign, matrix in ((1, target), (-1, fitted)):
         values = np.asarray(matrix, float)[upper]
-        return (values - values.mean()) / (values.std() or 1.0)
+        difference[upper] += sign * (values - values.mean()) / (values.std() or 1.0)
+    return difference + difference.T
 
-    difference = standard(target) - standard(fitted)
+
+def residuals(target, fitted, lengths, labels) -> Figure:
+    """Where the model fails: target minus fitted connectivity, standardised, by distance and by lobe."""
+    upper = np.triu_indices(len(target), 1)
+    difference = standardized_difference(target, fitted)[upper]
     lobes = {label: lobe_of(label) or "other" for label in labels}
     names = [lobes[label] for label in labels]
     kinds = sorted(set(names))

@@ -13,7 +13,7 @@ import xarray as xr
 
 from fitting.data import good_pieces
 from fitting.evaluate import DEVIANCE_95, pearson
-from fitting.report import figures, signals
+from fitting.report import brains, figures, signals
 from fitting.report.summary import BASELINE_NAMES, Summary, headline
 from fitting.report.tables import parameter_rows, score_rows
 from fitting.signal import Observation
@@ -27,7 +27,8 @@ CAPTIONS = {
     "fc_scatter": "The same, pair by pair.",
     "true_and_fitted": "Fitted parameters relative to the true ones.",
     "regional_parameters": "Fitted parameters of every region.",
-    "brain": "Mean connectivity of every region of the target.",
+    "brain": "Mean connectivity of every region, what the model leaves of it, and fitted parameters of every region.",
+    "connections": "The strongest 2 % of the connectivity of the target, and of the model.",
     "residuals": "Where the model fails: what is left by distance, and by lobe.",
     "profiles": "How much worse the best fit becomes as a parameter is moved away from its fitted value.",
     "convergence": "The fit, step by step.",
@@ -99,8 +100,14 @@ def draw(
     if "lengths" in data:
         drawn["residuals"] = figures.residuals(target, fitted, data["lengths"].values, labels)
     if "centres" in data:
-        strength = (target.sum(1) - np.diag(target)) / (len(target) - 1)
-        drawn["brain"] = figures.brain(data["centres"].values, strength, "mean connectivity")
+        centres, others = data["centres"].values, len(target) - 1
+        residual = figures.standardized_difference(target, fitted)
+        pairs = {"target: mean FC": target, "model: mean FC": fitted, "target - model\n(standardised)": residual}
+        means = {name: fc.sum(1) / others for name, fc in pairs.items()}
+        units = {name: f" ({v.attrs['units']})" if v.attrs.get("units", "1") != "1" else "" for name, v in maps.items()}
+        own = {name.removeprefix("fitted_") + units[name]: v.values for name, v in maps.items()}
+        drawn["brain"] = brains.on_brain(centres, means | own)
+        drawn["connections"] = brains.strongest_connections(centres, {"target": target, "model": fitted})
     recovery = figures.parameters(summary.parameters)
     if recovery is not None:
         drawn["true_and_fitted"] = recovery
