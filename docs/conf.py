@@ -1,6 +1,10 @@
 """How Sphinx builds these pages: ``python -m sphinx -W -b html docs FOLDER`` (extra: ``docs``)."""
 
+import sys as _sys
 from importlib.metadata import version as _version
+from pathlib import Path as _Path
+
+_sys.path.insert(0, str(_Path(__file__).parent))
 
 project, author = "fitting", "the authors of fitting"
 version = release = _version("fitting")
@@ -20,7 +24,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "within_subsection_order": "ExampleTitleSortKey",
     "download_all_examples": False,
-    "reset_modules": ("matplotlib",),
+    "image_scrapers": ("matplotlib", "scraper.library_figures"),
     "show_memory": False,
     "write_computation_times": False,
     "remove_config_comments": True,

@@ -13,7 +13,7 @@ import numpy as np
 import fitting as ft
 from fitting.data import lobe_order
 
-network = ft.Network(ft.hcp_aal2(), parameters={"drive": 0.7, "k": 2.0})
+network = ft.Network(ft.hcp_aal2(regions=40), parameters={"drive": 0.72, "k": 8.0})
 bands = {"delta": (1.5, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30)}
 observation = ft.Observation(orthogonalize=False)
 responses = {
@@ -32,7 +32,7 @@ for number, (low, high) in enumerate(bands.values()):
 axis.set(xlabel="frequency (Hz)", ylabel="power (1/Hz)", xlim=(1.5, 35))
 
 # %%
-# Connectivity is strong where modes of the whole network resonate, and local elsewhere.
+# Connectivity is strongest where modes of the whole network resonate.
 order = lobe_order(list(network.labels))
 fc = {name: np.asarray(r.observe(activity, r.observation).fc) for name, r in responses.items()}
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.8), layout="constrained")
@@ -43,7 +43,7 @@ figure.colorbar(image, ax=axes, shrink=0.8)
 
 # %%
 # How alike the bands are, and how much of each the structural weights explain.
-pairs = np.triu_indices(80, 1)
+pairs = np.triu_indices(40, 1)
 weights = network.connectome.weights.values[pairs]
 for name, matrix in fc.items():
     alike = [f"{np.corrcoef(matrix[pairs], other[pairs])[0, 1]:.2f}" for other in fc.values()]

@@ -13,7 +13,7 @@ import numpy as np
 
 import fitting as ft
 
-network = ft.Network(ft.hcp_aal2(regions=20), parameters={"drive": 0.7}).for_speeds(2.0, 30.0)
+network = ft.Network(ft.hcp_aal2(regions=20), parameters={"drive": 0.72}).for_speeds(2.0, 30.0)
 lengths = network.connectome.lengths.values[np.triu_indices(20, 1)]
 figure, axis = plt.subplots(figsize=(6, 2.5), layout="constrained")
 for speed in (3, 6, 12):
@@ -29,7 +29,7 @@ upper = jnp.triu_indices(20, 1)
 
 
 def mean_fc(speed):
-    return simulation.predict({"k": 2.0, "signal_speed": speed}, jax.random.key(1)).fc[upper].mean()
+    return simulation.predict({"k": 8.0, "signal_speed": speed}, jax.random.key(1)).fc[upper].mean()
 
 
 speeds = np.linspace(3.0, 20.0, 60)

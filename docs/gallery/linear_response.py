@@ -14,7 +14,7 @@ import fitting as ft
 
 network = ft.Network(ft.hcp_aal2(regions=40), parameters={"drive": 0.72})
 observation = ft.Observation(orthogonalize=False)
-values = {"k": 2.0, "signal_speed": 8.0, "sigma": 0.002}
+values = {"k": 8.0, "signal_speed": 8.0, "sigma": 0.002}
 response = ft.LinearResponse(network, observation, dt="0.5 ms")
 exact = response.predict(values, spectrum=True)
 simulation = ft.Simulation(network, observation, duration="240 s", dt="0.5 ms", start="steady")
@@ -24,11 +24,9 @@ print(f"growing modes: {response.unstable(values)}")
 # %%
 # Power spectra of three regions: dots are simulated, lines are in closed form.
 figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
-for region in (0, 14, 30):
-    axis.semilogy(observation.frequencies, sampled.spectra.mean(0)[:, region], ".", ms=4, color=f"C{region % 7}")
-    axis.semilogy(
-        observation.frequencies, exact.spectra[0][:, region], color=f"C{region % 7}", label=network.labels[region]
-    )
+for region, colour in ((0, "C0"), (14, "C1"), (30, "C2")):
+    axis.semilogy(observation.frequencies, sampled.spectra.mean(0)[:, region], ".", ms=4, color=colour)
+    axis.semilogy(observation.frequencies, exact.spectra[0][:, region], color=colour, label=network.labels[region])
 axis.set(xlabel="frequency (Hz)", ylabel="power (1/Hz)")
 axis.legend(frameon=False)
 

@@ -3,7 +3,7 @@ What sensors mix
 ================
 
 Sensors see all sources at once. What is reconstructed in a region is a mixture of its neighbours, and mixtures
-correlate. Orthogonalisation takes most of that away, but not all.
+correlate. Orthogonalisation takes away what two regions share without delay, mixed or not.
 """
 
 from dataclasses import replace
@@ -18,11 +18,11 @@ from fitting.report.figures import leakage
 
 connectome = ft.hcp_aal2()
 mixing = sphere_mixing(connectome, sensors="ctf275")
-leakage(mixing.values, centres_of(connectome), connectome["target"].values)
+figure = leakage(mixing.values, centres_of(connectome), connectome["target"].values)
 
 # %%
 # Connectivity of a network, in closed form: as it is, mixed, and orthogonalised afterwards.
-network = ft.Network(connectome, parameters={"drive": 0.68, "k": 2.0})
+network = ft.Network(connectome, parameters={"drive": 0.72, "k": 8.0})
 plain = ft.Observation(orthogonalize=False)
 ways = {
     "activity": plain,

@@ -13,13 +13,13 @@ import numpy as np
 import scipy.signal
 
 import fitting as ft
-from fitting.signal import analytic_signal, band_pass, envelope_fc, fc_correlation, sosfiltfilt
+from fitting.signal import band_pass, envelope_fc, fc_correlation, hilbert, sosfiltfilt
 
 network = ft.Network(ft.hcp_aal2(), parameters={"drive": 0.72})
-recording = ft.simulated_recording(network, {"k": 2.0}, duration=60e3, dt=0.5, key=jax.random.key(0))
+recording = ft.simulated_recording(network, {"k": 8.0}, duration=60e3, dt=0.5, key=jax.random.key(0))
 x = jnp.asarray(recording.values)  # (time, region) at 100 Hz
 alpha = sosfiltfilt(band_pass((8, 12), 100), x)
-envelopes = jnp.abs(analytic_signal(alpha))
+envelopes = jnp.abs(hilbert(alpha))
 
 # %%
 # Signals of two regions, their alpha bands and their envelopes. The filter and the Hilbert transform run along time.
@@ -42,7 +42,7 @@ across = jnp.asarray(scipy.signal.sosfiltfilt(sos, x, axis=-1).astype("float32")
 matrices = {
     "envelopes": envelope_fc(x, 100, (8, 12), orthogonalize=False),
     "orthogonalised": envelope_fc(x, 100, (8, 12)),
-    "filtered across regions": jnp.corrcoef(jnp.abs(analytic_signal(across)).T) * (1 - jnp.eye(80)),
+    "filtered across regions": jnp.corrcoef(jnp.abs(hilbert(across)).T) * (1 - jnp.eye(80)),
 }
 figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
 for axis, (name, fc) in zip(axes, matrices.items(), strict=True):
@@ -53,6 +53,6 @@ figure.colorbar(image, ax=axes, shrink=0.8)
 # %%
 # Regions are matched by their labels. Matched by position, after the data lost a few regions, nothing agrees.
 weights = jnp.asarray(network.connectome.weights.values)
-shifted = jnp.roll(matrices["orthogonalised"], 7, axis=(0, 1))
-print(f"weights and connectivity, by label:    r = {fc_correlation(matrices['orthogonalised'], weights):.3f}")
+shifted = jnp.roll(matrices["envelopes"], 7, axis=(0, 1))
+print(f"weights and connectivity, by label:    r = {fc_correlation(matrices['envelopes'], weights):.3f}")
 print(f"weights and connectivity, by position: r = {fc_correlation(shifted, weights):.3f}")

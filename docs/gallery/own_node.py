@@ -29,7 +29,7 @@ response = ft.LinearResponse(network, observation, dt="0.5 ms")
 # %%
 # What the model does as its drive grows: the activity at rest, and how fast the slowest mode grows. Where growth
 # becomes positive, the network begins to oscillate by itself.
-drives = np.linspace(0.4, 0.7, 16)
+drives = np.linspace(0.55, 0.75, 21)
 at = operating_point(response, [10.0])
 points = [at({"drive": drive}) for drive in drives]
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
@@ -41,7 +41,7 @@ axes[1].set(xlabel="drive", ylabel="growth of the slowest mode (1/s)")
 
 # %%
 # Below that, fluctuations of a simulation, and their spectrum: simulated, and in closed form.
-values = {"drive": 0.6}
+values = {"drive": 0.7}
 run = ft.simulate(network, values, duration=60e3, dt=0.5, key=jax.random.key(0))
 recording = observation.resample(run.rates[4000:], 2000.0)
 spectrum = response.predict(values, spectrum=True).spectra[0]

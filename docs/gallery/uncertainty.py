@@ -13,9 +13,9 @@ import numpy as np
 
 import fitting as ft
 
-network = ft.Network(ft.hcp_aal2(regions=30), parameters={"drive": 0.68}).for_speeds(2.0, 40.0)
+network = ft.Network(ft.hcp_aal2(regions=30), parameters={"drive": 0.72}).for_speeds(2.0, 40.0)
 observation = ft.Observation(orthogonalize=False)
-truth = {"k": 2.0, "signal_speed": 8.0}
+truth = {"k": 8.0, "signal_speed": 8.0}
 recording = ft.simulated_recording(network, truth, duration=300e3, dt=0.5, key=jax.random.key(0))
 target = ft.Target.of_recordings([recording], observation, spectrum=True)
 response = ft.LinearResponse(network, observation, dt="0.5 ms")
@@ -29,7 +29,7 @@ def at(k, speed):
     return prediction.fc, jnp.log(prediction.spectra[0])
 
 
-k, speed = np.geomspace(0.5, 8, 20), np.geomspace(3, 30, 20)
+k, speed = np.geomspace(2, 32, 20), np.geomspace(3, 30, 20)
 fc, spectra = (np.stack(x) for x in zip(*(at(a, b) for a in k for b in speed), strict=True))
 pairs = np.triu_indices(30, 1)
 distance = {
@@ -42,10 +42,13 @@ distance["connectivity"] /= distance["connectivity"].min()
 distance["connectivity and spectra"] = (distance["connectivity"] + power / power.min()) / 2
 
 # %%
-# Lines are drawn where the distance is 2, 10, 30 % and more above its smallest. The cross is the truth.
+# How far each distance lies above its smallest: darkest below 1 %. The cross is the truth.
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.5), sharey=True, layout="constrained")
 for axis, (name, values) in zip(axes, distance.items(), strict=True):
-    axis.contourf(k, speed, values.reshape(20, 20).T / values.min(), [1, 1.02, 1.1, 1.3, 2, 4, 1e9], cmap="Blues_r")
+    above = np.log10(values / values.min()).reshape(20, 20).T
+    axis.contourf(k, speed, above, np.log10([1, 1.01, 1.05, 1.2, 1.5, 2, 4]), cmap="Blues_r", extend="max")
     axis.plot(*truth.values(), "x", color="C1", ms=10, mew=2)
     axis.set(xscale="log", yscale="log", xlabel="coupling k", title=name)
-axes[0].set_ylabel("signal speed (m/s)")
+    axis.set_xticks([2, 4, 8, 16, 32], [2, 4, 8, 16, 32])
+    axis.minorticks_off()
+axes[0].set(ylabel="signal speed (m/s)", yticks=[4, 8, 16, 30], yticklabels=[4, 8, 16, 30])

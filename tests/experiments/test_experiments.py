@@ -670,3 +670,24 @@ def test_the_table_of_a_gpu():
     assert ["meg_alpha_global", "10", "50", "5", "-", "-", "-"] in rows
     assert ["k", "2", "2", "agree", "-", "-", "-"] in rows
     assert ["meg_alpha_regional", "20", "-", "-", "-", "-", "-"] in rows
+
+
+@pytest.mark.slow
+def test_what_sensors_mix_goes_from_the_script_into_a_fit(tmp_path):
+    """The demo's recording is mixed as the written matrix says, and so is what is fitted to it."""
+    from scripting.build import setup
+    from scripting.compose import composed
+
+    done = run("mixing.py", "data.regions=6", "study={sensors: neuromag}", f"hydra.run.dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "within 40 mm leaks" in done.stdout
+    assert (tmp_path / "figures" / "leakage.png").stat().st_size > 10_000
+    small = ["experiment=debug", "data.regions=5", "precision=64", "compilation_cache=null"]
+    plain, mixed = (setup(composed([*small, *more])) for more in ([], [f"observation.mixing={tmp_path}/mixing.csv"]))
+    matrix = mixed.problem.observation.mixing.values
+    assert matrix.shape == (5, 5)
+    np.testing.assert_allclose(mixed.recordings[0].values, plain.recordings[0].values @ matrix.T, rtol=1e-6)
+    assert "mixed as mixing.csv" in str(mixed.problem.observation)
+    refused = run("fit.py", *small, "observation.mixing=nowhere.csv", f"hydra.run.dir={tmp_path}/none")
+    assert refused.returncode == 2
+    assert "nowhere.csv" in refused.stderr
