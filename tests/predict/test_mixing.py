@@ -97,6 +97,7 @@ def test_two_mixed_sources_are_told_apart_by_orthogonalisation():
     assert fc[False] == pytest.approx(coherency**2, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("predictor", ["response", "simulation"])
 @pytest.mark.parametrize("orthogonalize", [True, False])
 def test_gradients_through_mixing_are_central_differences(network, predictor, orthogonalize):
