@@ -158,7 +158,7 @@ def sphere_mixing(connectome: xr.Dataset, sensors: str = "ctf275", snr: float = 
     With the lead field L of :func:`sphere_lead_field`, whose columns are given the length one (depth weighting), n
     regions, m sensors and the assumed signal-to-noise ratio s,
 
-    .. math:: R = L^\\top \\Big( L L^\\top + \\frac{n}{m s^2} 1 \\Big)^{-1} L .
+    .. math:: R = L^\top \Big( L L^\top + \frac{n}{m s^2} 1 \Big)^{-1} L .
 
     A first guess where nothing else is known: a head is no sphere, a region no dipole, and a beamformer mixes
     otherwise. Better is the product of your own inverse operator and lead field (:func:`read_mixing`).
