@@ -22,7 +22,7 @@ response = ft.LinearResponse(network, observation, dt="0.5 ms")
 
 
 # %%
-# Prediction at 20 x 20 values of both parameters, in one call.
+# Predictions at 20 x 20 values of both parameters, by one compiled function.
 @jax.jit
 def at(k, speed):
     prediction = response.predict({"k": k, "signal_speed": speed}, spectrum=True)
