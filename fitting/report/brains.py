@@ -117,7 +117,7 @@ def strongest_connections(
                     inside = kept[np.isin(rows[kept], chosen) & np.isin(columns[kept], chosen)][::-1]
                     ends = centres[np.stack([rows[inside], columns[inside]], axis=1)][..., [a, b]]
                     axis.scatter(centres[chosen, a], centres[chosen, b], s=4, color=GREY)
-                    lines = mpl.collections.LineCollection(ends, cmap="viridis", norm=scale, lw=1.0)
+                    lines = mpl.collections.LineCollection(list(ends), cmap="viridis", norm=scale, lw=1.0)
                     lines.set_array(values[inside])
                     axis.add_collection(lines)
             _bar(figure, box, mpl.cm.ScalarMappable(scale, "viridis"), name)
