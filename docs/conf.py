@@ -24,6 +24,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "within_subsection_order": "ExampleTitleSortKey",
     "download_all_examples": False,
+    "reset_modules": ("matplotlib", "scraper.single_precision"),
     "image_scrapers": ("matplotlib", "scraper.library_figures"),
     "show_memory": False,
     "write_computation_times": False,

@@ -1,5 +1,6 @@
-"""How the gallery finds the figures that the library draws: they are none of pyplot's."""
+"""What the gallery needs: where the library's figures are, and what a script must not leave to the next one."""
 
+import jax
 from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
 
@@ -15,3 +16,8 @@ def library_figures(block, block_vars, gallery_conf):
             paths.append(path)
             del names[name]
     return figure_rst(paths, gallery_conf["src_dir"])
+
+
+def single_precision(gallery_conf, fname):
+    """Begin every script as a new process begins, whatever precision the one before chose."""
+    jax.config.update("jax_enable_x64", False)
