@@ -157,7 +157,7 @@ def _recordings():
     """The recording that the page shows."""
     demo = composed(list(DEMO))
     network = network_of(demo, connectome_of(demo)).for_speeds(1.0, 40.0)
-    return measured(demo, network, observation_of(demo), 0.25).recordings
+    return measured(demo, network, observation_of(demo, network), 0.25).recordings
 
 
 def _expected(settings: list[str]) -> str:
@@ -169,7 +169,7 @@ def _expected(settings: list[str]) -> str:
         network = network_of(config, connectome)
         parameters = Parameters(tuple(parameters_of(config)), network)
         network = network.for_speeds(*parameters.speeds)
-        observation = observation_of(config)
+        observation = observation_of(config, network)
         target = np.asarray(ft.Target.of_recordings(_recordings(), observation).fc, float)
         values = parameters.values(parameters.start())
         response = ft.LinearResponse(network, observation)
