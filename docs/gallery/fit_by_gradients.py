@@ -3,7 +3,7 @@ A fit by gradients
 ==================
 
 Coupling, signal speed and noise are fitted to a recording that other values of them made. Optax follows the exact
-gradient of the linear response, from the best point of a search.
+gradient of the linear response.
 """
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 import fitting as ft
 from fitting.report.figures import fc_matrices
 
-network = ft.Network(ft.hcp_aal2(regions=20), parameters={"drive": 0.72})
+network = ft.Network(ft.hcp_aal2(regions=30), parameters={"drive": 0.72})
 observation = ft.Observation(orthogonalize=False)
 truth = {"k": 8.0, "signal_speed": 8.0, "sigma": 0.003}
 recording = ft.simulated_recording(network, truth, duration=300e3, dt=0.5, key=jax.random.key(0))
@@ -28,8 +28,7 @@ parameters = [
 ]
 response = ft.LinearResponse(network, observation, dt="0.5 ms")
 problem = ft.Problem(response, parameters, target)
-stages = [ft.Search(generations=4), ft.Descent(steps=30, fresh_noise=False)]
-fit = ft.solve(problem, stages, key=jax.random.key(1))
+fit = ft.solve(problem, [ft.Descent(steps=40, fresh_noise=False)], key=jax.random.key(1))
 for name, true in truth.items():
     print(f"{name}: {float(fit.fitted[name]):.4g} (truth {true:g})")
 

@@ -33,7 +33,7 @@ target = ft.Target.of_recordings([recording], observation, spectrum=True)
 # %%
 # The fit does not know the coefficient: it starts at zero.
 problem = ft.Problem(response, [k, drive], target)
-fit = ft.solve(problem, [ft.Search(4), ft.Descent(steps=30, fresh_noise=False)], key=jax.random.key(3))
+fit = ft.solve(problem, [ft.Descent(steps=40, fresh_noise=False)], key=jax.random.key(3))
 told = fit.reported(fit.point)
 for name, true in truth.items():
     print(f"{name}: {float(told[name]):.2f} (truth {true})")
