@@ -326,7 +326,21 @@ def _(mo):
 
 
 @app.cell
-def _(centres_of, connectome, hz, interactive, labels, measured_fc, mo, np, observation, point, quantity):
+def _(
+    centres_of,
+    connectome,
+    hz,
+    interactive,
+    labels,
+    measured_fc,
+    mo,
+    np,
+    observation,
+    point,
+    quantity,
+    reference,
+    region,
+):
     _data, _model = ((fc.sum(1) - np.diag(fc)) / (len(fc) - 1) for fc in (measured_fc, point.fc))
     _inside = (hz >= observation.band[0]) & (hz <= observation.band[1])
     _colours = {
@@ -337,12 +351,33 @@ def _(centres_of, connectome, hz, interactive, labels, measured_fc, mo, np, obse
         "power in the band": point.power[_inside].sum(0),
     }
     _centres = centres_of(connectome)
-    brain_figures = (
-        [] if _centres is None else [interactive.brain(_centres, _colours[quantity.value], labels, quantity.value)]
+    mo.stop(
+        _centres is None,
+        mo.md("## Brain\n\nThe connectome does not say where its regions lie (`centres`): there is no brain to show."),
     )
-    _unknown = mo.md("The connectome does not say where its regions lie (`centres`), so there is no brain to show.")
-    mo.vstack([mo.md("## Brain"), quantity, *map(mo.ui.plotly, brain_figures), *([] if brain_figures else [_unknown])])
-    return (brain_figures,)
+    _values, _chosen = _colours[quantity.value], [region.value, reference.value]
+    brain_figures = [
+        interactive.brain_from_above(_centres, _values, labels, "from above", _chosen),
+        interactive.brain(_centres, _values, labels, quantity.value),
+    ]
+    brain_above = mo.ui.plotly(brain_figures[0])
+    mo.vstack(
+        [
+            mo.md("## Brain"),
+            quantity,
+            mo.hstack([brain_above, mo.ui.plotly(brain_figures[1])], wrap=True, widths="equal"),
+            mo.md("Click on a region from above to choose it; turn the brain beside it."),
+        ]
+    )
+    return brain_above, brain_figures
+
+
+@app.cell
+def _(brain_above, brain_figures, set_region):
+    # A click tells the place of a dot in the order in which they are drawn.
+    if brain_above.indices:
+        set_region(brain_figures[0].data[0].text[brain_above.indices[0]])
+    return
 
 
 @app.cell

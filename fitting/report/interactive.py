@@ -73,15 +73,54 @@ def brain(centres, values, labels: Sequence[str], title: str) -> go.Figure:
     title : str
     """
     x, y, z = np.asarray(centres, float).T
-    dots = go.Scatter3d(
-        x=x, y=y, z=z, mode="markers", text=list(labels), customdata=np.asarray(values, float),
-        marker={"size": 6, "color": np.asarray(values, float), "colorscale": "Viridis",
-                "colorbar": {"thickness": 10}},
-        hovertemplate="%{text}: %{customdata:.3g}<extra></extra>",
-    )  # fmt: skip
+    figure = go.Figure(go.Scatter3d(x=x, y=y, z=z, **_dots(values, labels, 6)), layout=_LAYOUT | {"title": title})
     hidden = {"visible": False}
     scene = {"xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "aspectmode": "data"}
-    return go.Figure(dots, layout=_LAYOUT | {"title": title, "scene": scene, "margin": _TIGHT})
+    return figure.update_layout(scene=scene, margin=_TIGHT)
+
+
+def brain_from_above(centres, values, labels: Sequence[str], title: str, chosen: Sequence[str] = ()) -> go.Figure:
+    """Values of regions at their centres, seen from above: a flat picture, whose regions can be clicked on.
+
+    Parameters
+    ----------
+    centres : array (region, 3)
+        In mm: to the right, to the front, upwards. The highest regions are drawn last.
+    values : array (region,)
+    labels : sequence of str
+    title : str
+    chosen : sequence of str
+        Regions that get a ring.
+
+    Examples
+    --------
+    >>> from fitting.report.interactive import brain_from_above
+    >>> figure = brain_from_above([[-30, 0, 40], [30, 0, 10]], [1.0, 2.0], ["A.L", "A.R"], "strength", ["A.L"])
+    >>> figure.data[0].text
+    ('A.R', 'A.L')
+    """
+    upwards = np.argsort(np.asarray(centres, float)[:, 2], kind="stable")
+    x, y, _ = np.asarray(centres, float)[upwards].T
+    names = [labels[i] for i in upwards]
+    dots = _dots(np.asarray(values, float)[upwards], names, 11)
+    dots["marker"]["line"] = {"color": "black", "width": [3 if name in chosen else 0 for name in names]}
+    figure = go.Figure(go.Scatter(x=x, y=y, **dots), layout=_LAYOUT | {"title": title, "margin": _TIGHT})
+    figure.update_layout(clickmode="event+select")
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False, scaleanchor="x")
+    return figure
+
+
+def _dots(values, labels: Sequence[str], size: int) -> dict[str, Any]:
+    """A dot for each region, coloured by its value; pointing at it tells both."""
+    values = np.asarray(values, float)
+    return {
+        "mode": "markers",
+        "text": list(labels),
+        "customdata": values,
+        "marker": {"size": size, "color": values, "colorscale": "Viridis", "colorbar": {"thickness": 10}},
+        "hovertemplate": "%{text}: %{customdata:.3g}<extra></extra>",
+    }
 
 
 def spectra(frequencies, power, labels: Sequence[str], region: str, band: tuple[float, float]) -> go.Figure:

@@ -20,6 +20,7 @@ from scripting.build import connectome_of, measured, network_of, observation_of,
 from scripting.compose import DEMO, command_line, composed, data_settings
 
 import fitting as ft
+from fitting.data import centres_of
 from fitting.evaluate import agreement
 from fitting.optimize import Parameters
 from fitting.predict import operating_point
@@ -247,6 +248,21 @@ def test_a_click_on_the_matrix_chooses_two_regions(page):
     order = interactive.lobe_order(labels)
     assert labels.index(chosen[0]) == order[int(0.71 * 80)]
     assert labels.index(chosen[1]) == order[int(0.31 * 80)]
+
+
+@pytest.mark.slow
+def test_a_click_on_the_brain_chooses_a_region(page):
+    region = page.locator("button", has_text=re.compile(r"^\w+\.[LR]$")).nth(0)
+    brain = page.locator(".js-plotly-plot", has_text="from above")
+    connectome = ft.hcp_aal2()
+    labels = connectome["target"].values.tolist()
+    above = interactive.brain_from_above(centres_of(connectome), np.arange(80), labels, "")
+    for number in (79, 60):
+        box = brain.locator(".points path").nth(number).bounding_box()
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        name = above.data[0].text[number]
+        page.locator("button", has_text=re.compile(rf"^{re.escape(name)}$")).first.wait_for(timeout=30_000)
+        assert region.inner_text().strip() == name
 
 
 @pytest.mark.slow
