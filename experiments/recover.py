@@ -32,14 +32,15 @@ def kept(file: Path, make) -> dict[str, Any]:
 
 
 def drawn(config: DictConfig, units: dict[str, str]) -> list[dict[str, float]]:
-    """True values, log-uniform over the ranges of a study."""
+    """True values over the ranges of a study: log-uniform, or uniform where a range holds zero."""
     ranges = {n: pair for n, pair in config.study.range.items() if pair is not None}
-    ends = {n: [float(magnitude(v, units[n], n)) for v in pair] for n, pair in ranges.items()}
+    ends = {n: [float(magnitude(v, units.get(n, "1"), n)) for v in pair] for n, pair in ranges.items()}
     rng = np.random.default_rng(config.seed)
-    return [
-        {name: float(np.exp(rng.uniform(*np.log(pair)))) for name, pair in ends.items()}
-        for _ in range(config.study.draws)
-    ]
+
+    def draw(low: float, high: float) -> float:
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))) if low > 0 else rng.uniform(low, high))
+
+    return [{name: draw(*pair) for name, pair in ends.items()} for _ in range(config.study.draws)]
 
 
 def setup_of(config: DictConfig, number: int, true: dict[str, float], progress: Reporter):
@@ -56,9 +57,10 @@ def fit_one(config: DictConfig, number: int, true: dict[str, float], progress: R
     verified = replace(fit.problem, predictor=prepared.verifier)
     fresh = fresh_seeds(verified, fit.fitted, key, config.evaluation.fresh_seeds, progress=progress)
     known, _ = intervals(fit, prepared.evaluation, key, progress)
+    told = fit.reported(fit.point)
     return {
         "true": true,
-        "fitted": {name: float(fit.fitted[name]) for name in true},
+        "fitted": {name: float(told[name]) for name in true},
         "intervals": {name: known[name].interval for name in true if name in known},
         "fc_correlation": fresh.agreement().r,
         "gradients": fit.gradients.reason if fit.gradients else "",
@@ -95,10 +97,14 @@ def report(rows, profiles, errors, config: DictConfig, units, folder: Path):
     figures.save(figures.recovery(true, fitted, units), folder / "figures" / "recovery")
     console = Console()
     for name, row in errors.items():
+        error, of = (
+            (f"{row['median_error']:.2f}", "correlation")
+            if "median_error" in row
+            else (f"{100 * row['median_relative_error']:.1f} %", "correlation of logarithms")
+        )
         console.print(
-            f"{name}: median error {100 * row['median_relative_error']:.1f} %, correlation of logarithms "
-            f"{row['correlation']:.2f}, {row['n']} draws; {row['covered']} of {row['intervals']} intervals hold the "
-            "truth"
+            f"{name}: median error {error}, {of} {row['correlation']:.2f}, {row['n']} draws; {row['covered']} of "
+            f"{row['intervals']} intervals hold the truth"
         )
     for name, each in profiles.items():
         if each:
@@ -132,7 +138,8 @@ def main(config: DictConfig) -> float:
                     file = folder / f"profile_{number:02d}_{name}.json"
                     profiles[name][number] = kept(file, lambda: profile_one(config, number, row, name, show))  # noqa: B023
     true, fitted = ({n: np.array([row[which][n] for row in rows]) for n in draws[0]} for which in ("true", "fitted"))
-    errors = recovery(true, fitted)
+    signed = [name for name, pair in config.study.range.items() if pair is not None and name not in units]
+    errors = recovery(true, fitted, signed)
     for name in errors:
         errors[name] |= covered(rows, name)
     (folder / "recovery.json").write_text(json.dumps(errors, indent=2) + "\n", encoding="utf-8")

@@ -41,6 +41,7 @@ from fitting.optimize import (
     GaussNewton,
     GradientCheck,
     Parameter,
+    Parameters,
     Polish,
     Problem,
     Race,
@@ -304,16 +305,18 @@ def _simulated(config: DictConfig, network: Network, observation: Observation, d
     truth: Mapping[str, Any] = plain(config.data.truth)
     units = {name: settings.get("unit", "1") for name, settings in plain(config.parameters).items()}
     true = {name: float(magnitude(v, units.get(name, "1"), f"data.truth.{name}")) for name, v in truth.items()}
-    if config.data.network:
+    if not config.data.network:
+        values = Parameters(tuple(parameters_of(config)), network).resolved(true)
+    else:
         # Another model than the one that is fitted; its parameters mean something else.
-        other = OmegaConf.create({"network": OmegaConf.merge(NetworkSchema, config.data.network)})
+        values, other = true, OmegaConf.create({"network": OmegaConf.merge(NetworkSchema, config.data.network)})
         network = network_of(other, network.connectome).for_speeds(*network.bounds.speed)
     low, high = network.bounds.speed
     speed = true.get("signal_speed", low)
     network = network.for_speeds(min(low, speed), max(high, speed))
     recording = simulated_recording(
         network,
-        true,
+        values,
         duration=magnitude(config.data.duration, "ms", "data.duration"),
         dt=dt,
         key=jax.random.key(config.data.seed),

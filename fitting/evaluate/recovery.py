@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,19 +16,24 @@ from fitting.optimize import Problem
 from fitting.progress import Progress, Reporter, silent
 
 
-def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def recovery(
+    true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray], signed: Collection[str] = ()
+) -> dict[str, dict[str, float]]:
     """Errors of fits to data whose parameters are known.
 
     Parameters
     ----------
     true, fitted : mapping of arrays (draw,)
-        By parameter, positive.
+        By parameter, positive but for those that are ``signed``.
+    signed : collection of str
+        Parameters around zero, such as the coefficients of maps.
 
     Returns
     -------
     dict
         By parameter: ``median_relative_error``, ``correlation`` of the logarithms, ``bias`` (median of the
-        logarithm of fitted over true) and ``n``.
+        logarithm of fitted over true) and ``n``. Of those that are ``signed``: ``median_error``, ``correlation``,
+        ``bias`` (median difference) and ``n``.
 
     Examples
     --------
@@ -43,13 +48,16 @@ def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray]) -
         truth, estimate = np.asarray(truth, float), np.asarray(fitted[name], float)
         if truth.shape != estimate.shape or truth.ndim != 1 or len(truth) < 2:
             raise InputError(f"{name}: true values {truth.shape} and fitted ones {estimate.shape} must be equal lists")
-        if not ((truth > 0).all() and (estimate > 0).all()):
-            raise InputError(f"{name}: relative errors need positive values")
-        ratio = np.log(estimate / truth)
-        errors[name] = {
-            "median_relative_error": float(np.median(np.abs(estimate / truth - 1))),
-            "correlation": float(np.corrcoef(np.log(truth), np.log(estimate))[0, 1]),
-            "bias": float(np.median(ratio)),
+        if name in signed:
+            error = {"median_error": float(np.median(np.abs(estimate - truth)))}
+        else:
+            if not ((truth > 0).all() and (estimate > 0).all()):
+                raise InputError(f"{name}: relative errors need positive values")
+            error = {"median_relative_error": float(np.median(np.abs(estimate / truth - 1)))}
+            truth, estimate = np.log(truth), np.log(estimate)
+        errors[name] = error | {
+            "correlation": float(np.corrcoef(truth, estimate)[0, 1]),
+            "bias": float(np.median(estimate - truth)),
             "n": len(truth),
         }
     return errors

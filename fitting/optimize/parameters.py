@@ -249,6 +249,18 @@ class Parameters:
         """What a reader is told of every free parameter: its value, where all maps that it follows are zero."""
         return {p.name: p.bounded(point[p.name]) for p in self.free}
 
+    def resolved(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of the network's parameters, where ``values`` may name coefficients of maps, as :meth:`reported` does.
+
+        Coefficients that are not named are zero; parameters that follow no map stay as they are.
+        """
+        given = dict(values)
+        for p in self.parameters:
+            slopes = {one.name: one.unbounded(given.pop(one.name, 0.0)) for one in p.coefficients}
+            if slopes and p.name in given:
+                given[p.name] = p.bounded(self._by_region(p, slopes | {p.name: p.unbounded(given[p.name])}))
+        return given
+
     def _by_region(self, p: Parameter, point: Mapping[str, Any]):
         """A parameter in the unconstrained space, with the maps that it follows."""
         slopes = zip(p.coefficients, p.maps, strict=True)

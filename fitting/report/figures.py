@@ -372,23 +372,25 @@ def _plain_ticks(axis):
 
 
 def recovery(true: Mapping[str, np.ndarray], fitted: Mapping[str, np.ndarray], units: Mapping[str, str]) -> Figure:
-    """Fitted against true values of every parameter, one point per draw, on logarithmic axes."""
+    """Fitted against true values of every parameter, one point per draw; on logarithmic axes where all are positive."""
     with mpl.rc_context(STYLE):
         figure = new_figure(2.3 * len(true), 2.5)
         for ax, name in zip(np.ravel(figure.subplots(1, len(true))), true, strict=True):
             both = np.concatenate([true[name], fitted[name]])
-            ends = np.array([both.min() / 1.15, both.max() * 1.15])
-            ax.loglog(ends, ends, color="black", lw=0.8, ls="--")
-            ax.fill_between(ends, ends / 1.2, ends * 1.2, color=GREY, alpha=0.2, lw=0)
-            ax.loglog(true[name], fitted[name], "o", ms=3.5, color=ORANGE)
-            ax.set_xlim(*ends)
-            ax.set_ylim(*ends)
-            ax.set_aspect("equal")
-            for axis in (ax.xaxis, ax.yaxis):
-                _plain_ticks(axis)
+            low, high = both.min(), both.max()
+            positive, margin = low > 0, 0.1 * (high - low)
+            ends = np.array([low / 1.15, high * 1.15] if positive else [low - margin, high + margin])
+            if positive:
+                ax.set(xscale="log", yscale="log")
+                ax.fill_between(ends, ends / 1.2, ends * 1.2, color=GREY, alpha=0.2, lw=0)
+                for axis in (ax.xaxis, ax.yaxis):
+                    _plain_ticks(axis)
+            ax.plot(ends, ends, color="black", lw=0.8, ls="--")
+            ax.plot(true[name], fitted[name], "o", ms=3.5, color=ORANGE)
+            ax.set(xlim=ends, ylim=ends, aspect="equal")
             unit = units.get(name, "1")
             ax.set_title(name.replace("_", " ") + (f" ({unit})" if unit != "1" else ""))
-            ax.set_xlabel("true (band: 20 %)")
+            ax.set_xlabel("true (band: 20 %)" if positive else "true")
         figure.axes[0].set_ylabel("fitted")
     return figure
 

@@ -55,3 +55,7 @@ def test_errors_of_recovery_by_hand():
         recovery({"k": truth}, {"k": fitted[:2]})
     with pytest.raises(InputError, match="need positive values"):
         recovery({"k": truth}, {"k": -fitted})
+    signed = recovery({"b": truth - 2}, {"b": -fitted}, signed=["b"])["b"]
+    assert signed["median_error"] == pytest.approx(np.median(np.abs(truth - 2 + fitted)))
+    assert signed["bias"] == pytest.approx(np.median(-fitted - truth + 2))
+    assert signed["correlation"] == pytest.approx(np.corrcoef(truth, -fitted)[0, 1])

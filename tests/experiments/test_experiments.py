@@ -543,6 +543,24 @@ def test_a_recovery_study(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_recovery_study_of_coefficients_of_maps(tmp_path):
+    arguments = (
+        "experiment=recovery_maps", "data.regions=8", "data.duration=20 s", "study.draws=2", "solver.stages=[fit]",
+        "fit.steps=1", "simulation.duration=8 s", "evaluation.fresh_seeds=1", "evaluation.duration=8 s",
+        f"hydra.run.dir={tmp_path}",
+    )  # fmt: skip
+    done = run("recover.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    study = json.loads((tmp_path / "recovery.json").read_text())
+    draws = [json.loads((tmp_path / f"draw_{number:02d}.json").read_text()) for number in range(2)]
+    assert any(draw["true"]["drive.log_strength"] < 0 or draw["true"]["sigma.log_strength"] < 0 for draw in draws)
+    for name in ("drive.log_strength", "sigma.log_strength"):
+        errors = [abs(draw["fitted"][name] - draw["true"][name]) for draw in draws]
+        assert study[name]["median_error"] == pytest.approx(np.mean(errors))
+    assert "drive.log_strength: median error" in done.stdout.replace("\n", " ")
+
+
+@pytest.mark.slow
 def test_describe_says_what_was_loaded(tmp_path, rng):
     """A folder of two subjects in the atlas's long names, one with a bad segment."""
     for subject in ("01", "02"):

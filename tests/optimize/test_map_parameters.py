@@ -42,6 +42,13 @@ def test_values_follow_the_maps_in_the_unconstrained_space(network):
     np.testing.assert_allclose(values["drive"], 0.2 + 0.5 / (1 + np.exp(-x)), rtol=1e-9)
     reported = parameters.reported(parameters.point(told))
     assert {name: round(float(value), 9) for name, value in reported.items()} == told
+    resolved = parameters.resolved(told | {"sigma": 0.1})
+    assert (set(resolved), resolved["sigma"]) == ({"k", "drive", "sigma"}, 0.1)
+    np.testing.assert_allclose(resolved["drive"], values["drive"], rtol=1e-12)
+    # Without a coefficient, the map does not count.
+    one = parameters.resolved({"drive": 0.4, "drive.hemisphere": -0.3})["drive"]
+    np.testing.assert_allclose(one, 0.2 + 0.5 / (1 + np.exp(-np.log(0.2 / 0.3) + 0.3 * side)), rtol=1e-9)
+    assert parameters.resolved({"k": 2.0}) == {"k": 2.0}
     # The prior on the coefficients: 0.01 times their distances from zero, squared, in their own unconstrained space.
     point = parameters.point(told)
     expected = 0.01 * (point["drive.log_strength"] ** 2 + point["drive.hemisphere"] ** 2)
