@@ -10,7 +10,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
-from scripting.build import connectome_of, measured, network_of, observation_of, parameters_of
+from scripting.build import connectome_of, measured, network_of, observation_of, parameters_of, simulated
 from scripting.command import run, sentences
 
 from fitting.evaluate import structural_baselines
@@ -31,16 +31,17 @@ def main(config: DictConfig) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     console = Console()
     connectome = connectome_of(config)
+    network = network_of(config, connectome)
+    data = measured(config, network)
     speed = magnitude(config.parameters.signal_speed.value, "m/s", "parameters.signal_speed.value")
     console.print(describe_connectome(connectome, speed))
     save(connectome_overview(connectome, speed), folder / "figures" / "connectome")
     dt = magnitude(config.simulation.dt, "ms", "simulation.dt")
-    network = network_of(config, connectome)
     observation = observation_of(config, network)
     start = Parameters(tuple(parameters_of(config)), network)
     growing = LinearResponse(network.for_speeds(*start.speeds), Observation(), dt).unstable(start.values(start.start()))
     console.print(f"The start: {f'{growing} modes grow' if growing else 'stable'}, by linear response.")
-    data = measured(config, network, observation, dt)
+    data = data or simulated(config, network, observation, dt)
     matrix = data.matrix if data.recordings == [] else Target.of_recordings(data.recordings, observation, False).fc
     fc = np.asarray(matrix)
     baselines = structural_baselines(connectome, fc)

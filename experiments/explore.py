@@ -23,7 +23,15 @@ def _():
     # What scripts share lies beside this file.
     sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-    from scripting.build import connectome_of, keep_compiled, measured, network_of, observation_of, parameters_of
+    from scripting.build import (
+        connectome_of,
+        keep_compiled,
+        measured,
+        network_of,
+        observation_of,
+        parameters_of,
+        simulated,
+    )
     from scripting.compose import command_line, composed, data_settings
 
     import fitting as ft
@@ -56,13 +64,26 @@ def _():
         parameters_of,
         replace,
         signals,
+        simulated,
         structural_baselines,
         time,
     )
 
 
 @app.cell
-def _(composed, connectome_of, data_settings, ft, keep_compiled, magnitude, measured, mo, network_of, observation_of):
+def _(
+    composed,
+    connectome_of,
+    data_settings,
+    ft,
+    keep_compiled,
+    magnitude,
+    measured,
+    mo,
+    network_of,
+    observation_of,
+    simulated,
+):
     # What the command line names, or a recording that the model itself makes.
     _arguments = mo.cli_args()
     try:
@@ -72,7 +93,8 @@ def _(composed, connectome_of, data_settings, ft, keep_compiled, magnitude, meas
         connectome = connectome_of(config)
         _network = network_of(config, connectome).for_speeds(1.0, 40.0)
         own_observation = observation_of(config, _network)
-        data = measured(config, _network, own_observation, magnitude(config.simulation.dt, "ms", "simulation.dt"))
+        _step = magnitude(config.simulation.dt, "ms", "simulation.dt")
+        data = measured(config, _network) or simulated(config, _network, own_observation, _step)
     except ft.InputError as error:
         if not mo.running_in_notebook():
             raise SystemExit(f"error: {error}") from None
@@ -408,15 +430,15 @@ def _(mo):
 @app.cell
 def _(compiled, ft, network, observation):
     _simulation = ft.Simulation(network, observation, duration="32 s")
-    simulated = compiled(lambda values, key: _simulation.predict(values, key).fc)
-    return (simulated,)
+    simulated_fc = compiled(lambda values, key: _simulation.predict(values, key).fc)
+    return (simulated_fc,)
 
 
 @app.cell
-def _(agreement, interactive, jax, labels, measured_fc, mo, np, point, simulate, simulated, sliders):
+def _(agreement, interactive, jax, labels, measured_fc, mo, np, point, simulate, simulated_fc, sliders):
     mo.stop(not simulate.value, mo.md("Noise comes in with a simulation: press the button."))
     with mo.status.spinner("simulating"):
-        _fc = np.asarray(simulated({n: float(v) for n, v in sliders.value.items()}, jax.random.key(0)))
+        _fc = np.asarray(simulated_fc({n: float(v) for n, v in sliders.value.items()}, jax.random.key(0)))
     _limit = float(np.percentile(np.abs(_fc), 99)) or None
     mo.vstack(
         [

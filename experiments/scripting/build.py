@@ -62,6 +62,9 @@ from scripting.schema import NetworkSchema, Schema
 #: Of what a share may be held out from a fit.
 HELD_OUT_BY = ("pairs", "regions", "time", "runs", "subjects")
 
+#: Where data come from.
+SOURCES = ("demo", "fc_matrix", "recording", "meg")
+
 #: What to lower where a part of the work does not fit into memory.
 MEMORY = {
     "recording": "data.duration",
@@ -280,19 +283,22 @@ class Measured(NamedTuple):
     true: dict[str, float]
 
 
-def measured(
-    config: DictConfig, network: Network, observation: Observation, dt: float, progress: Reporter = silent
-) -> Measured:
-    """The recordings or the connectivity matrix that a config names; one may have to be simulated first."""
+def measured(config: DictConfig, network: Network) -> Measured | None:
+    """The recordings or the connectivity matrix that a config names; none where a recording is to be simulated."""
     source, atlas = config.data.source, config.data.atlas
+    if source not in SOURCES:
+        raise InputError(f"unknown data.source {source!r}; choose {', '.join(SOURCES)}")
+    if source in ("demo", "meg") and not OmegaConf.is_missing(config.data, "path"):
+        raise InputError(
+            f"data.path={config.data.path} would not be read, as data={source} has its own data; "
+            "add data=fc_matrix (a connectivity matrix) or data=recording (signals)"
+        )
     if source == "demo":
-        return _simulated(config, network, observation, dt, progress)
+        return None
     known = str(network.connectome.attrs.get("atlas", ""))
     if source == "fc_matrix":
         matched, dropped = match(network.labels, read_fc(config.data.path, atlas=atlas), known)
         return Measured([], matched, dropped, {})
-    if source not in ("recording", "meg"):
-        raise InputError(f"unknown data.source {source!r}; choose demo, fc_matrix, recording or meg")
     loaded = (
         [kaggle_recording()] if source == "meg" else read_recordings(config.data.path, fs=config.data.fs, atlas=atlas)
     )
@@ -301,7 +307,10 @@ def measured(
     return Measured([matched for matched, _ in pairs], None, dropped, {})
 
 
-def _simulated(config: DictConfig, network: Network, observation: Observation, dt: float, progress) -> Measured:
+def simulated(
+    config: DictConfig, network: Network, observation: Observation, dt: float, progress: Reporter = silent
+) -> Measured:
+    """The recording that a config has simulated."""
     truth: Mapping[str, Any] = plain(config.data.truth)
     units = {name: settings.get("unit", "1") for name, settings in plain(config.parameters).items()}
     true = {name: float(magnitude(v, units.get(name, "1"), f"data.truth.{name}")) for name, v in truth.items()}
@@ -342,6 +351,7 @@ def setup(
     evaluation = evaluation_of(config)
     network = network_of(config, connectome_of(config))
     observation = observation_of(config, network)
+    data = measured(config, network)
     objective = objective_of(config, observation)
     predictor = predictor_of(config, network, observation)
     nothing = Target(jax.numpy.zeros((network.regions, network.regions)), network.labels)
@@ -358,7 +368,7 @@ def setup(
     announce(expected)
     with setting(f"lower {MEMORY.get(expected.largest, 'simulation.duration')} or raise simulation.dt"):
         expected.refuse()
-    data = measured(config, draft.network, observation, simulation.dt, progress)
+    data = data or simulated(config, draft.network, observation, simulation.dt, progress)
     target, recordings, views, split = target_of(config, data, observation, objective, predictor.stretch)
     problem = replace(draft, target=target)
     notes = left_out(data.recordings, observation)
@@ -393,6 +403,8 @@ def target_of(
                 f"{'evaluation.bands' if bands else f'data.held_out_by={by}'} needs recordings"
             )
         people = config.data.people
+        if people != 1 and not config.data.seconds:
+            raise InputError(f"data.people={people} needs data.seconds, the length of each person's recording in s")
         with setting("data.people"):
             target = replace(Target.of_matrix(data.matrix), people=people)
         target = replace(target, seconds=people * float(config.data.seconds or "inf"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,10 @@ SPARED = {
 }
 
 
+#: Seconds between lines where output is not a terminal's.
+LINE_SECONDS = 20.0
+
+
 @contextmanager
 def bars(console: Console):
     """A bar for each stage of long work, with the time left; yields what is told how far the stages are."""
@@ -41,8 +46,10 @@ def bars(console: Console):
     # The time left follows from an hour's pace: some stages take minutes from one report to the next.
     with Bars(*columns, console=console, speed_estimate_period=3600) as bar:
         tasks: dict[str, Any] = {}
+        said = -math.inf
 
         def show(progress: Progress):
+            nonlocal said
             if progress.stage not in tasks:
                 # Stages follow one another: the clocks of those before stop.
                 for task in tasks.values():
@@ -51,7 +58,12 @@ def bars(console: Console):
             task = tasks[progress.stage]
             bar.update(task, completed=progress.done, total=progress.total)
             left = bar.tasks[task].time_remaining
-            bar.update(task, info=f"{progress.text} {in_words(float(left))} left".strip() if left else progress.text)
+            info = f"{progress.text} {in_words(float(left))} left".strip() if left else progress.text
+            bar.update(task, info=info)
+            # Bars do not move in a file: a line now and then does.
+            if not console.is_terminal and time.monotonic() - said > LINE_SECONDS:
+                said = time.monotonic()
+                console.print(f"{progress.stage}: {progress.done} of {progress.total} {info}".strip())
 
         yield show
 

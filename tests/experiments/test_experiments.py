@@ -60,6 +60,22 @@ def test_bars_tell_the_score_and_the_time_left():
     assert "left" not in frames[-1]
 
 
+def test_files_are_told_now_and_then_how_far_a_fit_is(monkeypatch):
+    from scripting import outcome
+
+    from fitting.progress import Progress
+
+    file = io.StringIO()
+    monkeypatch.setattr(outcome, "LINE_SECONDS", 0.5)
+    with outcome.bars(Console(file=file, width=120)) as show:
+        for step in range(3):
+            show(Progress("descent", step, 3, f"loss {0.5 - step / 10:.1f}"))
+            time.sleep(0.6 * step)
+        show(Progress("descent", 3, 3))
+    lines = [line for line in file.getvalue().splitlines() if line.startswith("descent: ")]
+    assert [line[:17] for line in lines] == ["descent: 0 of 3 l", "descent: 2 of 3 l", "descent: 3 of 3"]
+
+
 @pytest.mark.parametrize("status", ["interrupted", "converged"])
 def test_a_refit_that_is_cut_short_is_not_taken_for_one(status):
     from scripting.build import Setup
@@ -265,6 +281,7 @@ def bad(tmp_path):
     yield ["data=fc_matrix", f"data.path={lines[1]}"], "not finite"
     yield ["data=fc_matrix", f"data.path={lines[2]}"], "not square"
     yield ["data=fc_matrix", f"data.path={tmp_path}/absent.csv"], "there is no file"
+    yield [f"data.path={lines[0]}"], "would not be read, as data=demo has its own data; add data=fc_matrix"
     yield ["data=fc_matrix"], "Missing mandatory value: data.path"
     yield ["observation.band=[8,60]"], "Nyquist frequency 50 Hz"
     yield ["observation.band=[12,8]"], "is empty"

@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from scripting.build import connectome_of, measured, network_of, observation_of, parameters_of
+from scripting.build import connectome_of, network_of, observation_of, parameters_of, simulated
 from scripting.compose import DEMO, command_line, composed, data_settings
 
 import fitting as ft
@@ -158,7 +158,7 @@ def _recordings():
     """The recording that the page shows."""
     demo = composed(list(DEMO))
     network = network_of(demo, connectome_of(demo)).for_speeds(1.0, 40.0)
-    return measured(demo, network, observation_of(demo, network), 0.25).recordings
+    return simulated(demo, network, observation_of(demo, network), 0.25).recordings
 
 
 def _expected(settings: list[str]) -> str:
