@@ -61,9 +61,12 @@ class StableStart:
         if count:
             # The lowest start first: where that one is unstable, there is no need to try those between.
             if not names or growing(self.most):
+                fixed = [name for name in PUSHING if name not in start]
+                ways = [f"lower the values or the lower bounds of {' and '.join(names)}"] if names else []
+                ways += [f"fit {' and '.join(fixed)} as well, or lower the network's"] if fixed else []
                 raise InputError(
-                    f"the start is unstable ({count} modes grow), and so is the lowest one; lower the values or the "
-                    f"lower bounds of {' and '.join(PUSHING)}, or scale the connectome's weights"
+                    f"the start is unstable ({count} modes grow){', and so is the lowest one' if names else ''}; "
+                    f"{', '.join(ways)}, or scale the connectome's weights"
                 )
             unstable, move = 0, self.most
             while move - unstable > 1:

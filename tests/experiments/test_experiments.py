@@ -526,9 +526,11 @@ def test_a_fit_by_linear_response(tmp_path):
     assert set(held_out["leaks"]) == set(held_out["baselines"])
     assert {"region_effects", "rank_two", "region_effects_and_geometry"} <= set(held_out["baselines"])
     assert any("inear response" in note for note in summary["notes"])
-    refused = run("fit.py", "experiment=debug", "solver=response", f"hydra.run.dir={tmp_path}/unstable")
+    fixed = "experiment=debug", "solver=response", "parameters=k_speed_sigma"
+    refused = run("fit.py", *fixed, f"hydra.run.dir={tmp_path}/unstable")
     assert refused.returncode == 2  # the demo's nodes oscillate by themselves
     assert "the start is unstable" in refused.stderr
+    assert "fit drive as well, or lower the network's" in " ".join(refused.stderr.split())
     again = run("fit.py", "experiment=debug", "solver=response", f"hydra.run.dir={tmp_path}")
     assert again.returncode == 2
     assert "already holds a fit" in again.stderr
