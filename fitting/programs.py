@@ -9,6 +9,35 @@ import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 
+class _Clock:
+    """How long JAX has compiled in this process, in seconds: it tells whoever listens, and nobody else."""
+
+    seconds = 0.0
+
+    def hear(self, event: str, duration_secs: float, **_):
+        """Count what is compiled, or taken from the cache of compiled programs."""
+        if event in ("/jax/core/compile/jaxpr_to_mlir_module_duration", "/jax/core/compile/backend_compile_duration"):
+            self.seconds += duration_secs
+
+
+_clock = _Clock()
+jax.monitoring.register_event_duration_secs_listener(_clock.hear)
+
+
+def compile_seconds() -> float:
+    """Seconds that JAX has compiled for in this process, since :mod:`fitting` was imported.
+
+    Examples
+    --------
+    >>> import jax
+    >>> from fitting.programs import compile_seconds
+    >>> before = compile_seconds()
+    >>> jax.jit(lambda x: x + 1)(1.0).item(), compile_seconds() > before
+    (2.0, True)
+    """
+    return _clock.seconds
+
+
 def outlined(function: Callable[..., Any], *arguments, sharding=None) -> tuple[jax.stages.Wrapped, list[Any]]:
     """A function of arrays that another one holds on to, and these arrays.
 

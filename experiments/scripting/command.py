@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fitting import InputError
-from scripting.schema import SECTIONS, Schema
+from scripting.schema import MEANINGS, SECTIONS, Schema
 
 #: Score of a job of a sweep that failed or diverged: the worst correlation there is.
 PENALTY = -1.0
@@ -178,9 +178,13 @@ def _groups() -> str:
 
 
 def _meaning(library: type, name: str) -> str:
-    """The first sentence that a class says of one of its parameters."""
-    said = re.search(rf"\n    [\w, ]*\b{name}\b[\w, ]* : [^\n]*\n((?:        .*\n)+)", library.__doc__ or "")
-    return " ".join(said[1].split()).split(". ")[0].rstrip(".") if said else ""
+    """The first sentence that a class, or one that it refines, says of one of its parameters, as plain text."""
+    pattern = rf"\n    [\w, ]*\b{name}\b[\w, ]* : [^\n]*\n((?:        .*\n)+)"
+    said = next(filter(None, (re.search(pattern, each.__doc__ or "") for each in library.__mro__)), None)
+    if said is None:
+        return ""
+    first = re.split(r"\. (?=[A-Z])", " ".join(said[1].split()))[0].rstrip(".")
+    return re.sub(r":\w+:`([^`]*)`", r"\1", first).replace("`", "").replace("\\", "")
 
 
 def _settings() -> str:
@@ -190,7 +194,8 @@ def _settings() -> str:
         for f in dataclasses.fields(schema):
             value = f.default_factory() if callable(f.default_factory) else f.default
             shown = value if value == "???" else json.dumps(value, default=lambda x: vars(x))
-            lines.append(f"  {f'{section}.{f.name}={shown}':<44} {_meaning(library, f.name)}")
+            meaning = MEANINGS.get(f"{section}.{f.name}") or _meaning(library, f.name)
+            lines.append(f"  {f'{section}.{f.name}={shown}':<44} {meaning}")
     # Hydra takes a dollar sign for the beginning of a reference.
     return "\n".join(lines).replace("$", "")
 

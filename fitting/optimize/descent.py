@@ -120,10 +120,8 @@ class Descent:
         record = (store or Store()).record(self.name, identity(settings))
         rows, point, memory = _restore(record, start, optimizer.init(start))
         progress(Progress(self.name, len(rows), self.steps, "compiling"))
-        began = time.perf_counter()
         step, arrays = outlined(guarded_step(problem.value_and_grad, optimizer), point, memory, step_key)
         compiled = step.lower(arrays, point, memory, step_key).compile()
-        compile_seconds = time.perf_counter() - began
         analysis = compiled.memory_analysis()
         status, rows, point = self._descend(
             problem, partial(compiled, arrays), (rows, point, memory), step_key, record, progress
@@ -145,7 +143,6 @@ class Descent:
             finished=status == "interrupted",
             history=_history(rows),
             bad_steps=bad,
-            compile_seconds=fit.compile_seconds + compile_seconds,
             bytes=int(getattr(analysis, "temp_size_in_bytes", 0)) if analysis else 0,
             notes=(*fit.notes, *notes),
         )

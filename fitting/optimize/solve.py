@@ -13,6 +13,7 @@ from fitting.optimize.gauss_newton import GaussNewton, Refine
 from fitting.optimize.problem import Problem
 from fitting.optimize.search import Search
 from fitting.optimize.storage import Store
+from fitting.programs import compile_seconds
 from fitting.progress import Reporter, silent
 
 #: Global, local, and the end: the stages of a fit of parameters that all regions share, unless others are given.
@@ -60,9 +61,9 @@ def solve(
     if len(set(names)) < len(names):
         raise InputError(f"stages need names of their own; got {', '.join(names)}")
     store = Store(folder, resume)
-    fit, began = Fit.begin(problem), time.perf_counter()
+    fit, began, compiled = Fit.begin(problem), time.perf_counter(), compile_seconds()
     for stage in stages:
         fit = stage.run(fit, stage_key(key, stage.name), progress, store)
         if fit.finished:
             break
-    return replace(fit, seconds=time.perf_counter() - began)
+    return replace(fit, seconds=time.perf_counter() - began, compile_seconds=compile_seconds() - compiled)

@@ -27,7 +27,7 @@ CAPTIONS = {
     "fc_scatter": "The same, pair by pair.",
     "true_and_fitted": "Fitted parameters relative to the true ones.",
     "regional_parameters": "Fitted parameters of every region.",
-    "brain": "Mean connectivity of every region, what the model leaves of it, and fitted parameters of every region.",
+    "brain": "Mean connectivity of every region, what the model leaves of it, and parameters fitted for each region.",
     "connections": "The strongest 2 % of the connectivity of the target, and of the model.",
     "residuals": "Where the model fails: what is left by distance, and by lobe.",
     "profiles": "How much worse the best fit becomes as a parameter is moved away from its fitted value.",
