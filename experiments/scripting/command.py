@@ -103,13 +103,21 @@ def sentence(error: BaseException) -> str:
     """What is wrong with a command line or a config file, in one line."""
     text = " ".join(str(error).split())
     group = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    if group and "/" in group[1]:
+        return (
+            f"data={group[1].partition('/')[2]}/{group[2]}: a file is named by data=fc_matrix data.path=FILE or "
+            "data=recording data.path=FILE"
+        )
     if group:
         options = sorted(file.stem for file in (CONF / group[1]).glob("*.yaml"))
         known = f" Choose from {', '.join(options)}" if options else ""
         return f"there is no {group[1]}={group[2]}{did_you_mean(group[2], options) or '.'}{known}"
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
-        return f"there is no setting {key[1]!r}{did_you_mean(key[1], settings())}"
+        known = settings()
+        return f"there is no setting {key[1]!r}{did_you_mean(key[1], known)}{_or_add(key[1], known)}"
+    if re.search("no viable alternative|mismatched input|extraneous input|token recognition", text):
+        return f"cannot read a setting: write it without spaces, or in quotes ({text.partition(' See ')[0]})"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return text
     # OmegaConf adds lines such as "full_key: fit.steps" to what is wrong; Hydra may put a file's name before it.
@@ -119,6 +127,8 @@ def sentence(error: BaseException) -> str:
     said = file[2] if file else said
     if where and re.match(r"Key '[^']+' (is )?not in ", said):
         said = f"there is no setting {where[1]!r}{did_you_mean(where[1], settings())}"
+    elif where and said.startswith("Missing mandatory value"):
+        said = f"{where[1]} is needed: add {where[1]}=VALUE"
     elif where:
         said = f"{where[1]}: {said}"
     return f"in {file[1]}: {said}" if file else said
@@ -132,6 +142,18 @@ def did_you_mean(name: str, names) -> str:
     last = name.rsplit(".", 1)[-1]
     near = near or [n for n in names if n.rsplit(".", 1)[-1] == last][:3]
     return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def _or_add(name: str, names) -> str:
+    """How a parameter is added that a config does not have, where one was meant."""
+    section, _, rest = name.partition(".")
+    parameter = rest.partition(".")[0]
+    if section != "parameters" or f"parameters.{parameter}" in names:
+        return ""
+    return (
+        f" '+parameters={{{parameter}: {{value: , lower: , upper: }}}}' fits it as well, "
+        f"network.parameters.{parameter}=VALUE sets it"
+    )
 
 
 def settings() -> list[str]:

@@ -188,7 +188,8 @@ def _arrays(path: Path) -> dict:
     needed = ("weights", "labels") if "centres" in parts else ("weights", "lengths", "labels")
     missing = [part for part in needed if part not in parts]
     if missing:
-        raise InputError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(present) or 'nothing'}")
+        instead = ", or centres, between which lengths can be drawn" if "lengths" in missing else ""
+        raise InputError(f"{path} lacks {', '.join(missing)}{instead}; it holds {', '.join(present) or 'nothing'}")
     parts["labels"] = texts(parts["labels"], f"{path}: labels")
     if "hemispheres" in parts:
         parts["hemispheres"] = hemispheres_of(parts["hemispheres"], f"{path}: hemispheres")

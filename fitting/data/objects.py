@@ -190,7 +190,9 @@ def connectome(
         raise InputError(f"the connection to {names[row]} from {names[column]} has a weight but a length of 0 mm")
     longest = lengths[(weights > 0) & off].max(initial=0.0)
     if longest and not SHORTEST_BRAIN <= longest <= LONGEST_FIBRE:
-        raise InputError(f"lengths must be in mm; the longest connection would be {longest:g} mm")
+        raise InputError(
+            f"lengths must be in mm; the longest connection would be {longest:g} mm. If they are in cm or m, say so"
+        )
     if not (weights[off] > 0).any() and len(weights) > 1:
         raise InputError("weights: no region is connected to another one; all weights are zero")
     sides = _sides(names, hemispheres)
@@ -299,7 +301,10 @@ def recording(
     for segment in bad:
         first, last = (float(edge) for edge in segment)
         if not first < last:
-            raise InputError(f"a bad segment must end after it begins; got {first:g} to {last:g} s")
+            raise InputError(
+                f"a bad segment is a pair of begin and end in s (no duration), and ends after it begins; got {first:g} "
+                f"to {last:g} s"
+            )
         if last <= time[0] or first > time[-1]:
             raise InputError(
                 f"the bad segment from {first:g} to {last:g} s is outside the recording, {time[0]:g} to {time[-1]:g} s"
@@ -495,7 +500,11 @@ def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[x
     index = [at[label] for label in wanted if label in at]
     dropped = [label for i, label in enumerate(have) if i not in set(index)]
     if missing:
-        other = " They seem to be of two parcellations: take a connectome of the data's." if not index else ""
+        other = (
+            " Leave these regions out of the connectome, or add them to the data."
+            if index
+            else " They seem to be of two parcellations: take a connectome of the data's parcellation."
+        )
         raise InputError(
             f"{whose}{len(missing)} region(s) of the connectome are not in the data: {_some(missing)}. "
             f"Unknown region labels in the data: {_some(dropped) if dropped else 'none'}.{other}"

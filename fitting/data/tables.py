@@ -80,6 +80,7 @@ def numbers_of(rows: list[list[str]], what: str, names: list[str] | None = None)
             except ValueError:
                 where = f"row {names[i]}, column {names[j]}" if names else f"row {i}, column {j} (from 0)"
                 hint = "; write decimal points" if re.fullmatch(r"-?\d+,\d+", cell) else ""
+                hint = hint if cell.strip() else "; leave the region out, or fill the gap"
                 raise InputError(f"{what}: {cell[:40]!r} in {where}, is not a number{hint}") from None
     return matrix
 

@@ -283,9 +283,9 @@ def _noise(problem: Problem, recorded: bool, key) -> str:
     """What there is to say of a target's noise, where no halves of a recording tell."""
     seconds = problem.target.seconds
     if recorded:
-        return "How noisy the target is is unknown: halves of the recording are too short, or do not agree at all."
+        return "The noise of the target is unknown: halves of the recording are too short, or do not agree at all."
     if not np.isfinite(seconds):
-        return "How noisy the target is is unknown: a matrix alone does not tell."
+        return "The noise of the target is unknown: a matrix alone does not tell, the length of its recording would."
     people, share = problem.target.people, chance_variance(problem.target, problem.observation, key)
     length = f"{seconds:g} s" if people == 1 else f"{people} people, {seconds / people:g} s each"
     most = np.sqrt(max(0.0, 1 - share))

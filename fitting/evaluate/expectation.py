@@ -61,7 +61,7 @@ class Expectation:
         )
         return (
             f"Expected: {self.stages[self.largest].bytes / 1e9:.1f} GB of memory, about {in_words(self.seconds)} "
-            f"({stages}), and a minute of compiling unless that was done before."
+            f"({stages}), and a minute or two of compiling unless that was done before."
         )
 
 

@@ -105,14 +105,15 @@ class Parameter:
             return
         if self.lower is None or self.upper is None:
             raise InputError(f"parameter {self.name} is free, so it needs a lower and an upper bound")
+        unit = "" if self.unit == "1" else f" {self.unit}"
         if not self.lower < self.upper:
-            raise InputError(f"parameter {self.name}: bounds {self.lower:g} to {self.upper:g} {self.unit} are empty")
+            raise InputError(f"parameter {self.name}: bounds {self.lower:g} to {self.upper:g}{unit} are empty")
         if self.scale == "log" and self.lower <= 0:
             raise InputError(f"parameter {self.name}: a log scale needs a positive lower bound; got {self.lower:g}")
         if not (np.all(self.value > self.lower) and np.all(self.value < self.upper)):
             raise InputError(
-                f"parameter {self.name}: the start {self.value} {self.unit} must lie inside its bounds "
-                f"{self.lower:g} to {self.upper:g} {self.unit}"
+                f"parameter {self.name}: the start {self.value}{unit} must lie inside its bounds "
+                f"{self.lower:g} to {self.upper:g}{unit}"
             )
         if not self.spread_weight >= 0:
             raise InputError(f"parameter {self.name}: spread_weight must not be negative; got {self.spread_weight:g}")
@@ -123,8 +124,8 @@ class Parameter:
             )
         if self.prior is not None and not np.all((self.prior > self.lower) & (self.prior < self.upper)):
             raise InputError(
-                f"parameter {self.name}: the prior {self.prior} {self.unit} must lie inside its bounds "
-                f"{self.lower:g} to {self.upper:g} {self.unit}"
+                f"parameter {self.name}: the prior {self.prior}{unit} must lie inside its bounds "
+                f"{self.lower:g} to {self.upper:g}{unit}"
             )
 
     @property

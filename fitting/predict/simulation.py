@@ -97,7 +97,8 @@ class Simulation(Predictor):
         if kept < needed:
             raise InputError(
                 f"a simulation of {self.duration / 1000:g} s leaves {kept:g} s after the transient of "
-                f"{observation.transient:g} s; at least {needed:g} s are needed. Raise duration"
+                f"{observation.transient:g} s; at least {needed:g} s are needed. Raise duration "
+                "(plain numbers are in ms)"
             )
 
     @property

@@ -294,7 +294,7 @@ def summarize(
         fit.bad_steps,
         _search(fit),
         fit.gradients.reason if fit.gradients else None,
-        [*fit.notes, *improvable, *evaluation.notes, *notes],
+        [*fit.notes, *improvable, *_doubts(fit, evaluation), *evaluation.notes, *notes],
         seed,
         versions(),
     )
@@ -331,6 +331,28 @@ def _improvable(fit: Fit, evaluation: Evaluation) -> list[str]:
     if not changes:
         return []
     return [f"Not converged: a change of {', or of '.join(changes)} lowers the loss beyond noise. Take more steps."]
+
+
+#: Correlation that simulations may lose against the closed form before a reader is told.
+CONFIRMED = 0.1
+
+
+def _doubts(fit: Fit, evaluation: Evaluation) -> list[str]:
+    """What speaks against reading anything into the fitted parameters."""
+    score, said = evaluation.fresh.agreement().r, []
+    own, baselines = evaluation.nulls.get("as_fitted"), evaluation.baselines
+    best = max(baselines, key=lambda name: baselines[name], default=None)
+    if not fit.problem.predictor.noisy and own is not None and not score > own - CONFIRMED:
+        said.append(
+            f"Simulations do not confirm the fit: r {own:.3f} as fitted, without noise, and {score:.3f} by their mean "
+            "FC. Longer simulations or more seeds tell whether that is noise."
+        )
+    if best is not None and not score > baselines[best]:
+        said.append(
+            f"{best.replace('_', ' ').capitalize()} predicts the target better than the model (r "
+            f"{baselines[best]:.3f}). Intervals of parameters assume that the model can be right."
+        )
+    return said
 
 
 def _parameters(fit: Fit, evaluation: Evaluation, true: Mapping[str, float]) -> dict[str, ParameterSummary]:

@@ -49,8 +49,9 @@ def table(summary: Summary) -> Group:
         lines.append(f"Gradients: {summary.gradients}.")
     lines += summary.notes
     compiling = f", {summary.compile_seconds:.0f} s of it compiling" if summary.compile_seconds else ""
+    more = " (all that it may take)" if summary.status == "max_steps" else ""
     lines.append(
-        f"Status: {summary.status} after {summary.steps} steps, {summary.wall_seconds:.0f} s in all{compiling}."
+        f"Status: {summary.status} after {summary.steps} steps{more}, {summary.wall_seconds:.0f} s in all{compiling}."
     )
     return Group(fitted, scores, *lines)
 
@@ -120,7 +121,7 @@ def score_rows(summary: Summary) -> list[list[tuple[str, str]]]:
     ]
     if summary.group_ceiling:
         low, high = summary.group_ceiling
-        sections[0].append(("other subjects' mean with each; with each included", f"{low:.3f} to {high:.3f}"))
+        sections[0].append(("one subject with the mean of the others; of all", f"{low:.3f} to {high:.3f}"))
     held_out = scores.held_out
     if held_out:
         rows = [

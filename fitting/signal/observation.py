@@ -152,6 +152,7 @@ class Observation:
         if self.band[1] >= fs / 2:
             raise InputError(
                 f"signals at {fs:g} Hz hold nothing above {fs / 2:g} Hz, but the band reaches {self.band[1]:g} Hz"
+                f"{'. A clock must be in s' if fs < 1 else ''}"
             )
         return resample(x, round(x.shape[0] * self.fs / fs), axis=0)
 

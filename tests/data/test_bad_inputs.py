@@ -397,7 +397,7 @@ BAD = {
     "a bad segment backwards": (
         read_recording,
         npz(signals=SIGNALS, fs=10.0, labels=LABELS, bad=[[2.0, 1.0]]),
-        "must end after it begins; got 2 to 1 s",
+        "ends after it begins; got 2 to 1 s",
     ),
     # What could be mixed up
     "two subjects in one HDF5 file": (

@@ -103,7 +103,9 @@ def test_zeros_leave_parts_out(problem):
     assert found.held_out is None
     assert (found.nulls, found.identified, found.profiles, found.surrogates) == ({}, {}, {}, {})
     assert (found.ceiling, found.group_ceiling, found.found_again) == (None, None, {})
-    assert found.notes == ["How noisy the target is is unknown: a matrix alone does not tell."]
+    assert found.notes == [
+        "The noise of the target is unknown: a matrix alone does not tell, the length of its recording would."
+    ]
     assert found.fresh.matrices.shape == (1, 6, 6)
 
 
