@@ -12,7 +12,7 @@ from problems import network_of, target_of
 from fitting.errors import InputError
 from fitting.evaluate import Ceiling, Evaluation, HeldOut, Identifiability, SeedScores
 from fitting.optimize import Candidate, Fit, Parameter, Problem, RaceResult, Search, SearchResult
-from fitting.predict import Simulation
+from fitting.predict import LinearResponse, Simulation
 from fitting.report import Summary, headline, summarize, summarize_simulation
 from fitting.report.summary import Corrected, FCCorrelation, FreshSeeds, HeldOutSummary, Level, MeanFC, Reliability
 from fitting.signal import Observation
@@ -66,6 +66,27 @@ def test_the_search_is_kept(results, tmp_path):
     again = Summary.read(tmp_path / "summary.json")
     assert dataclasses.asdict(again) == without_nan(dataclasses.asdict(summary))
     assert again.search.candidates[1].loss is None
+
+
+@pytest.mark.parametrize(
+    ("noisy", "own", "baseline", "words"),
+    [
+        (False, 0.7, 0.1, ["Simulations do not confirm the fit: r 0.700 as fitted, without noise, and 0.500"]),
+        (True, 0.7, 0.1, []),
+        (False, 0.55, 0.6, ["Structural weights predicts the target better than the model (r 0.600)"]),
+        (False, 0.55, 0.1, []),
+    ],
+)
+def test_what_speaks_against_a_fit_is_said(results, noisy, own, baseline, words):
+    """Pairs 0.1, 0.2 and 0.3 of the target are 0.2, 0.1 and 0.3 in the model: r is 0.5."""
+    fit, evaluation, *_ = results()
+    fresh = replace(evaluation.fresh, matrices=np.array([[[0, 0.2, 0.1], [0.2, 0, 0.3], [0.1, 0.3, 0]]] * 3))
+    evaluation = replace(evaluation, fresh=fresh, nulls={"as_fitted": own}, baselines={"structural_weights": baseline})
+    if not noisy:
+        quiet = LinearResponse(fit.problem.network, fit.problem.observation)
+        fit = replace(fit, problem=replace(fit.problem, predictor=quiet))
+    said = [note for note in summarize(fit, evaluation).notes if note not in evaluation.notes]
+    assert [sentence[: len(word)] for sentence, word in zip(said, words, strict=True)] == words
 
 
 def test_names_and_numbers_of_the_file(results, tmp_path):
