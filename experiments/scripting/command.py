@@ -116,7 +116,7 @@ def sentence(error: BaseException) -> str:
     if key:
         known = settings()
         return f"there is no setting {key[1]!r}{did_you_mean(key[1], known)}{_or_add(key[1], known)}"
-    if re.search("no viable alternative|mismatched input|extraneous input|token recognition", text):
+    if re.search("no viable alternative|token recognition", text):
         return f"cannot read a setting: write it without spaces, or in quotes ({text.partition(' See ')[0]})"
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return text

@@ -438,6 +438,9 @@ def test_misspelt_and_mistyped_settings_are_refused(tmp_path):
         ("observation.band=[low,12]", "observation.band[0]: Value 'low' of type 'str' could not be converted to Float"),
         ("parameters.k.free=maybe", "parameters.k.free: Value 'maybe'"),
         ("fit", "Error parsing override 'fit'"),
+        ("observation.band=[8,", "cannot read a setting: write it without spaces, or in quotes"),
+        ("data=/folder/fc.csv", "data=/folder/fc.csv: a file is named by data=fc_matrix data.path=FILE"),
+        ("parameters.wEE.value=20", "fits it as well, network.parameters.wEE=VALUE sets it"),
     ):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             with pytest.raises((HydraException, OmegaConfBaseException)) as caught:
