@@ -21,7 +21,8 @@ from fitting.signal import Observation
 #: What figures show, in the order of the page.
 CAPTIONS = {
     "scores": "The score beside what needs no fit. Orange: the model, with its spread over noise seeds. Grey: one "
-    "prediction with the fitted parameters, and with delays or the connectome destroyed. Blue: predictors without a model.",
+    "prediction with the fitted parameters, and the same with delays or the connectome destroyed. Blue: predictors "
+    "without a model.",
     "fc_matrices": "Connectivity of the target and of the fitted model, mean over fresh noise seeds: on one scale, and "
     "each on its own.",
     "fc_scatter": "The same, pair by pair.",
