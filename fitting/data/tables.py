@@ -150,4 +150,6 @@ def read_columns(path: str | Path) -> tuple[np.ndarray, list[str]]:
         raise InputError(f"{path} has no labels: its first row must name the columns")
     if len(rows[1]) != len(rows[0]):
         raise InputError(f"{path}: the first row names {len(rows[0])} columns, the second has {len(rows[1])} values")
+    if [row[0] for row in rows[1:]] == rows[0][1:]:
+        raise InputError(f"{path} has the same names along both sides: it seems to be a matrix of regions, not signals")
     return numbers_of(rows[1:], str(path)), rows[0]

@@ -378,6 +378,11 @@ BAD = {
         "must be evenly spaced",
     ),
     "time without numbers": (read_recording, netcdf(lambda r: r.drop_vars(["time", "good"])), "no time coordinate"),
+    "a matrix": (
+        read_recording,
+        text("x.csv", "region,A.L,A.R\nA.L,0,0.1\nA.R,0.1,0\n"),
+        "has the same names along both sides: it seems to be a matrix of regions",
+    ),
     "no rate": (read_recording, npz(signals=SIGNALS, labels=LABELS), "does not say its sampling rate"),
     "no rate in a table": (read_recording, text("x.tsv", TSV), "does not say its sampling rate"),
     "two rates": (read_recording, npz(signals=SIGNALS, fs=[1.0, 2.0], labels=LABELS), "must be one number of Hz"),
