@@ -253,13 +253,25 @@ class Parameters:
     def resolved(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values of the network's parameters, where ``values`` may name coefficients of maps, as :meth:`reported` does.
 
-        Coefficients that are not named are zero; parameters that follow no map stay as they are.
+        Coefficients that are not named are zero; a parameter without any stays as it is, even outside its bounds.
+
+        Raises
+        ------
+        InputError
+            If a parameter that follows a map, or its coefficient, lies outside its bounds, or has no value.
         """
         given = dict(values)
         for p in self.parameters:
-            slopes = {one.name: one.unbounded(given.pop(one.name, 0.0)) for one in p.coefficients}
-            if slopes and p.name in given:
-                given[p.name] = p.bounded(self._by_region(p, slopes | {p.name: p.unbounded(given[p.name])}))
+            if not any(one.name in given for one in p.coefficients):
+                continue
+            pairs = [(p, given.get(p.name, np.nan)), *((one, given.pop(one.name, 0.0)) for one in p.coefficients)]
+            for one, value in pairs:
+                if not one.lower < value < one.upper:
+                    raise InputError(
+                        f"{p.name} follows maps, so {one.name} must lie between {one.lower:g} and {one.upper:g}; "
+                        f"got {value:g}"
+                    )
+            given[p.name] = p.bounded(self._by_region(p, {one.name: one.unbounded(value) for one, value in pairs}))
         return given
 
     def _by_region(self, p: Parameter, point: Mapping[str, Any]):

@@ -49,6 +49,15 @@ def test_values_follow_the_maps_in_the_unconstrained_space(network):
     one = parameters.resolved({"drive": 0.4, "drive.hemisphere": -0.3})["drive"]
     np.testing.assert_allclose(one, 0.2 + 0.5 / (1 + np.exp(-np.log(0.2 / 0.3) + 0.3 * side)), rtol=1e-9)
     assert parameters.resolved({"k": 2.0}) == {"k": 2.0}
+    # What follows no map here may be anything, as the truth of a simulated recording may be.
+    assert parameters.resolved({"drive": 3.0}) == {"drive": 3.0}
+    for wrong in (
+        {"drive": 3.0, "drive.hemisphere": 1.0},
+        {"drive.hemisphere": 1.0},
+        {"drive": 0.4, "drive.hemisphere": 99.0},
+    ):
+        with pytest.raises(InputError, match=r"drive follows maps, so drive.* must lie between"):
+            parameters.resolved(wrong)
     # The prior on the coefficients: 0.01 times their distances from zero, squared, in their own unconstrained space.
     point = parameters.point(told)
     expected = 0.01 * (point["drive.log_strength"] ** 2 + point["drive.hemisphere"] ** 2)
