@@ -22,6 +22,9 @@ from jax import lax
 
 from fitting.network.delays import Delays, correlate, gather, incoming_taps, outgoing_taps, split
 
+#: Steps whose histories and cotangents are multiplied at once: more are faster, and need memory for each connection.
+CORRELATED = 128
+
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
@@ -233,7 +236,7 @@ def _backward(scheme: Scheme, memory, cotangent: Path):
         return inputs_bar, state_bar, parameters_bar
 
     def outer(carry, x):
-        inputs_bar, state_bar, parameters_bar, pairs = carry
+        inputs_bar, state_bar, parameters_bar = carry
         i, state, delayed, recorded_bar = x
         t = i * block
         noise = scheme.draw(source, start.clock + t, block)
@@ -243,27 +246,13 @@ def _backward(scheme: Scheme, memory, cotangent: Path):
             return scheme.advance(state, delayed, noise, parameters, t + j)[0], state
 
         _, states = lax.scan(again, state, (jnp.arange(block), delayed, noise), unroll=delays.unroll(block))
-        inputs_bar, state_bar, parameters_bar = run(
-            0,
-            inputs_bar,
-            state_bar,
-            parameters_bar,
-            t,
-            lax.dynamic_slice_in_dim(coupled_bar, t, block, axis=1),
-            (states, delayed, noise, recorded_bar),
-        )
-        delayed_bar = lax.dynamic_slice_in_dim(inputs_bar, zero + t, block, axis=1)
-        pairs = pairs + correlate(delays, buffer, now + t, delayed_bar, whole)
-        return (inputs_bar, state_bar, parameters_bar, pairs), None
+        coupled = lax.dynamic_slice_in_dim(coupled_bar, t, block, axis=1)
+        steps = (states, delayed, noise, recorded_bar)
+        return run(0, inputs_bar, state_bar, parameters_bar, t, coupled, steps), None
 
-    carry = (
-        inputs_bar,
-        cotangent.state,
-        jax.tree.map(jnp.zeros_like, parameters),
-        jnp.zeros((*delays.every.target.shape, 2), buffer.dtype),
-    )
+    carry = (inputs_bar, cotangent.state, jax.tree.map(jnp.zeros_like, parameters))
     by_block = jax.tree.map(lambda x: x.reshape(blocks, block, *x.shape[1:]), recorded_bar)
-    (inputs_bar, state_bar, parameters_bar, pairs), _ = lax.scan(
+    (inputs_bar, state_bar, parameters_bar), _ = lax.scan(
         outer, carry, (jnp.arange(blocks), block_states, block_inputs, by_block), reverse=True
     )
 
@@ -274,6 +263,19 @@ def _backward(scheme: Scheme, memory, cotangent: Path):
 
     pieces = lax.map(earlier, jnp.arange(-(-length // block)))
     history_bar = jnp.moveaxis(pieces, 0, 1).reshape(regions, -1)[:, :length]
+
+    count = min(CORRELATED, blocks * block)
+
+    def correlated(pairs, start):
+        """Add what the derivatives of weights and delays are made of, over ``count`` steps."""
+        # The last ones reach no further than the walk; what they share with those before is counted there.
+        t = jnp.minimum(start, blocks * block - count)
+        delayed_bar = lax.dynamic_slice_in_dim(inputs_bar, zero + t, count, axis=1)
+        delayed_bar = jnp.where(t + jnp.arange(count) >= start, delayed_bar, 0.0)
+        return pairs + correlate(delays, buffer, now + t, delayed_bar, whole), None
+
+    pairs = jnp.zeros((*delays.every.target.shape, 2), buffer.dtype)
+    pairs, _ = lax.scan(correlated, pairs, jnp.arange(0, blocks * block, count))
 
     real = delays.every.real
     ends = (delays.every.target, delays.every.source)

@@ -33,7 +33,7 @@ GOOD = 0.3
 TYPICAL = 6
 
 #: Seconds that an exact derivative by one parameter needs, in predictions.
-TANGENT = 1.8
+TANGENT = 1.25
 
 
 #: Scans reach so far on both sides in the unconstrained space. What is closer than the second one is not looked at, and

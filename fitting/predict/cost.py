@@ -25,7 +25,7 @@ class Cost(NamedTuple):
 
 #: Seconds per step that does nothing but the nodes and noise, and per connection whose delay allows blocks, and is too
 #: short for them; measured (one thread, 32 bits) on the machine whose :func:`pace` is one.
-STEP_SECONDS, CONNECTION_SECONDS, SHORT_SECONDS = 1.5e-6, 1.0e-9, 3.0e-9
+STEP_SECONDS, CONNECTION_SECONDS, SHORT_SECONDS = 1.5e-6, 0.5e-9, 3.0e-9
 
 #: Shortest block that saves something.
 SHORT_BLOCK = 4
