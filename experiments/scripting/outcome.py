@@ -91,6 +91,7 @@ def introduce(run: Run, prepared: Setup):
 def judge(run: Run, prepared: Setup, fit: Fit) -> Evaluation:
     """Evaluate a fit as a run's config has it; fits that it makes again are kept beside the fit's checkpoints."""
     seed, folder = run.config.seed, run.folder / "checkpoints"
+    store = Store(folder, folder.is_dir() and resuming(run.config, run.folder))
     with bars(run.console) as show:
         return evaluate(
             fit,
@@ -99,9 +100,8 @@ def judge(run: Run, prepared: Setup, fit: Fit) -> Evaluation:
             predictor=prepared.verifier,
             recordings=prepared.recordings,
             views=prepared.views,
-            refit=lambda problem: prepared.refit(problem, seed),
+            refit=store.kept(lambda problem: prepared.refit(problem, seed), "refit"),
             progress=show,
-            store=Store(folder, folder.is_dir() and resuming(run.config, run.folder)),
         )
 
 

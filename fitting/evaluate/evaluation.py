@@ -30,7 +30,7 @@ from fitting.evaluate.recovery import refit_synthetic
 from fitting.evaluate.reliability import Ceiling, group_ceiling, split_half_ceiling
 from fitting.evaluate.scores import SeedScores, View, fresh_seeds
 from fitting.evaluate.uncertainty import Identifiability, Profile
-from fitting.optimize import Fit, Problem, Store, stage_key
+from fitting.optimize import Fit, Problem, stage_key
 from fitting.predict import Cost, Predictor
 from fitting.progress import Reporter, silent
 
@@ -201,7 +201,6 @@ def evaluate(
     views: Mapping[str, View] | None = None,
     refit: Callable[[Problem], Mapping[str, Any]] | None = None,
     progress: Reporter = silent,
-    store: Store | None = None,
 ) -> Evaluation:
     """Score a fitted model on fresh noise, beside baselines, nulls and the noise of both sides.
 
@@ -219,10 +218,8 @@ def evaluate(
         Other connectivities to score the same activity on.
     refit : callable, optional
         How the fit was made, from a problem to the unconstrained point that is fitted; needed for whatever is fitted
-        again.
+        again. :meth:`fitting.optimize.Store.kept` makes of it one that loses no more than one fit to a kill.
     progress : callable, optional
-    store : Store, optional
-        Where fits that are made again are kept, so that a kill loses no more than one.
 
     Returns
     -------
@@ -231,17 +228,14 @@ def evaluate(
     settings, views = settings or EvaluationSettings(), dict(views or {})
     if refit is None and settings.refits:
         raise InputError("recoveries, refitted surrogates and leaks fit again, so they need the argument refit")
-    if refit and store:
-        refit = store.kept(refit, "refit")
     verified = fit.problem if predictor is None else _with_predictor(fit.problem, predictor)
     connectome, target = verified.network.connectome, verified.target
     fresh = fresh_seeds(verified, fit.fitted, stage_key(key, "fresh"), settings.fresh_seeds, views, progress=progress)
     initial = None
     if settings.initial_seeds:
         initial_key, stage = stage_key(key, "initial"), "initial parameters"
-        initial = fresh_seeds(
-            verified, fit.initial, initial_key, settings.initial_seeds, stage=stage, progress=progress
-        )
+        # With the views, which nobody asks for, the program is the one that was compiled a moment ago.
+        initial = fresh_seeds(verified, fit.initial, initial_key, settings.initial_seeds, views, stage, progress)
     identified, profiles = intervals(fit, settings, stage_key(key, "uncertainty"), progress)
     nulls, surrogates, notes = _nulls(fit, settings, refit, stage_key(key, "nulls"), progress)
     found_again: Mapping[str, np.ndarray] = {}

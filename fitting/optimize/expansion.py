@@ -154,9 +154,12 @@ class Linearized:
                 here = terms(x + step, _pooled(jax.tree.map(jnp.add, prediction, along)))
                 return here.loss, here
 
-            none = jnp.zeros_like(x)
-            gradient, here = jax.grad(loss, has_aux=True)(none)
-            return here, gradient, jax.hessian(lambda step: loss(step)[0])(none)
+            def slope(step):
+                gradient, here = jax.grad(loss, has_aux=True)(step)
+                return gradient, (here, gradient)
+
+            hessian, (here, gradient) = jax.jacfwd(slope, has_aux=True)(jnp.zeros_like(x))
+            return here, gradient, hessian
 
         self._predict = over_devices(predict, problem.at_once())
         self._tangents = over_devices(tangents, problem.at_once())

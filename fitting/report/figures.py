@@ -38,6 +38,8 @@ def save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         figure.savefig(path.with_suffix(".png"), dpi=200)
+        # Laid out once for both, which takes as long as drawing.
+        figure.set_layout_engine("none")
         figure.savefig(path.with_suffix(".pdf"))
     return path.with_suffix(".png")
 
