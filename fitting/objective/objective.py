@@ -175,10 +175,14 @@ def spectral_distance(
     >>> round(float(spectral_distance(jnp.stack([10 * target, 0.1 * target]), target)), 6)
     -1.0
     """
+    return _products(_log_power(spectra) - _log_power(target))[1]
+
+
+def _log_power(spectra):
+    """log10, and that of the least normal number for silence, whose derivatives of any order are zero."""
     tiny = jnp.finfo(spectra.dtype).tiny
-    # A choice, not a maximum: the derivative of silence is zero, not zero times infinity.
-    ratios = jnp.log10(jnp.where(spectra > tiny, spectra, tiny)) - jnp.log10(jnp.where(target > tiny, target, tiny))
-    return _products(ratios)[1]
+    silent = spectra <= tiny
+    return jnp.where(silent, jnp.log10(tiny), jnp.log10(jnp.where(silent, 1.0, spectra)))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from problems import labels_of, network_of, target_of
 
 from fitting import InputError
 from fitting.data import recording
-from fitting.objective import Objective, Target, disattenuated_correlation, terms_of
+from fitting.objective import Objective, Target, disattenuated_correlation, spectral_distance, terms_of
 from fitting.predict import Prediction, Simulation
 from fitting.signal import Observation, fc_correlation
 
@@ -85,6 +85,20 @@ def test_loss_is_the_sum_of_its_terms(rng):
     same, _ = compared(objective, jnp.asarray(np.concatenate([signals[:100], signals])), observation, target)
     np.testing.assert_allclose(same.fc_correlation, 1.0, atol=1e-12)
     np.testing.assert_allclose(same.spectrum, 0.0, atol=1e-12)
+
+
+def test_silence_has_derivatives_of_any_order():
+    loud = jnp.array([[1.0, 2.0], [0.0, 3.0]])
+
+    def distance(x):
+        return spectral_distance(jnp.stack([x, 2 * x]), jnp.full((2, 2), 1.5))
+
+    flat = (distance(loud), jax.grad(distance)(loud), jax.jacfwd(jax.jacfwd(distance))(loud))
+    assert all(np.isfinite(each).all() for each in flat)
+    assert float(flat[1][1, 0]) == 0.0
+    assert float(flat[2][1, 0, 1, 0]) == 0.0
+    # What is not a number stays so.
+    assert np.isnan(distance(loud.at[0, 0].set(jnp.nan)))
 
 
 def test_spectra_need_model_units(rng):
