@@ -93,10 +93,10 @@ def test_silence_has_derivatives_of_any_order():
     def distance(x):
         return spectral_distance(jnp.stack([x, 2 * x]), jnp.full((2, 2), 1.5))
 
-    flat = (distance(loud), jax.grad(distance)(loud), jax.jacfwd(jax.jacfwd(distance))(loud))
-    assert all(np.isfinite(each).all() for each in flat)
-    assert float(flat[1][1, 0]) == 0.0
-    assert float(flat[2][1, 0, 1, 0]) == 0.0
+    values = (distance(loud), jax.grad(distance)(loud), jax.jacfwd(jax.jacfwd(distance))(loud))
+    assert all(np.isfinite(each).all() for each in values)
+    assert float(values[1][1, 0]) == 0.0
+    assert float(values[2][1, 0, 1, 0]) == 0.0
     # What is not a number stays so.
     assert np.isnan(distance(loud.at[0, 0].set(jnp.nan)))
 
