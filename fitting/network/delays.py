@@ -31,7 +31,7 @@ from jax.custom_derivatives import SymbolicZero
 
 #: Largest block in steps on a CPU and on a GPU. Longer blocks save nothing once the gather is vectorised, and a level
 #: of its own costs something; a GPU takes long for every operation, however short.
-LARGEST_CPU_BLOCK, LARGEST_BLOCK = 31, 128
+LARGEST_CPU_BLOCK, LARGEST_BLOCK = 15, 128
 
 #: Connections that are summed at once on a GPU. Sums shorter than a warp of 32 threads become one kernel with what they
 #: add up, in which windows are read where they lie; before longer sums, or matrix products, XLA copies all windows.

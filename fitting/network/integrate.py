@@ -3,14 +3,15 @@
 :func:`integrate` advances a network by a fixed number of steps. Its reverse-mode derivative is
 written by hand, because what automatic differentiation would store (every gathered window) is
 hundreds of times larger than what is needed. The adjoint keeps the trajectory of the coupled
-variable, the delayed input, and the state at each block's start: a few numbers per region and
-step. It walks the blocks backwards, recomputes the states inside a block, and reads the delayed
+variable, the delayed input, and the state at the start of each stretch of blocks: two numbers per region
+and step. It walks the stretches backwards, recomputes the states inside one, and reads the delayed
 cotangents from one array, by the same windows as the forward pass (the transpose of reading
 ``c(t - d)`` is reading the cotangent at ``t + d``).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +23,10 @@ from jax import lax
 
 from fitting.network.delays import Delays, correlate, gather, incoming_taps, outgoing_taps, split
 
-#: Steps whose histories and cotangents are multiplied at once: more are faster, and need memory for each connection.
-CORRELATED = 128
+#: Most steps of a stretch, unless a block is longer. Noise, and what derivatives of weights and delays are made of, are
+#: computed faster for many steps at once. The arrays that a step reads are those of its stretch: XLA for a CPU splits
+#: an operation that can reach more than half a megabyte among threads, however little it does, and waits for them.
+STRETCH = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +53,16 @@ class Scheme:
     draw: Callable
 
     @property
-    def blocks(self) -> int:
-        """Blocks of the longest kind, the last one perhaps partly beyond the end."""
-        return -(-self.steps // self.delays.block)
+    def stretches(self) -> tuple[int, int]:
+        """Number of stretches, and of longest blocks in each. The last one may reach beyond the end, by less than one."""
+        blocks = -(-self.steps // self.delays.block)
+        count = -(-blocks // max(1, STRETCH // self.delays.block))
+        return count, -(-blocks // count)
 
     def advance(self, state, delayed, noise, parameters, t):
         """One step; beyond the last step the state stands still."""
         new, recorded = self.step(state, delayed, noise, parameters)
-        if self.steps % self.delays.block:
+        if self.steps < math.prod(self.stretches) * self.delays.block:
             live = t < self.steps
             new = jax.tree.map(lambda a, b: jnp.where(live, a, b), new, state)
         return new, self.coupled(new), recorded
@@ -83,68 +88,73 @@ class Path(NamedTuple):
     state: Any
 
 
+def _forward(scheme: Scheme, start: Start, weights, delay, parameters, source, keep: bool):
+    delays, block = scheme.delays, scheme.delays.block
+    count, blocks = scheme.stretches
+    steps = blocks * block
+    now = start.history.shape[1] - 1
+    taps = [incoming_taps(delays, level, weights, delay) for level in delays.levels]
+    shapes = jax.eval_shape(
+        lambda state: scheme.advance(state, start.history[:, 0], scheme.draw(source, 0, 1)[0], parameters, 0)[2],
+        start.state,
+    )
+
+    def stretch(carry, i):
+        """Advance by some blocks; columns and rows are counted from the first step of the stretch."""
+        history, state = carry
+        origin = i * steps
+        noise = scheme.draw(source, start.clock + origin, steps)
+
+        def run(depth, carry, t, delayed):
+            """Advance by one block of level ``depth``; ``delayed`` holds the input of longer levels."""
+            size = delays.levels[depth].block
+            buffer, state, inputs, recorded = carry
+            delayed = delayed + gather(delays, taps[depth], buffer, now + t, size)
+            if depth + 1 < len(delays.levels):
+                inner = delays.levels[depth + 1].block
+
+                def sub(i, carry):
+                    part = lax.dynamic_slice_in_dim(delayed, i * inner, inner, axis=1)
+                    return run(depth + 1, carry, t + i * inner, part)
+
+                return lax.fori_loop(0, size // inner, sub, carry, unroll=delays.unroll(size // inner, inner))
+            if keep:
+                inputs = lax.dynamic_update_slice(inputs, delayed, (0, t))
+
+            def one(i, carry):
+                buffer, state, recorded = carry
+                row = lax.dynamic_index_in_dim(delayed, i, axis=1, keepdims=False)
+                normal = lax.dynamic_index_in_dim(noise, t + i, keepdims=False)
+                state, coupled, seen = scheme.advance(state, row, normal, parameters, origin + t + i)
+                buffer = lax.dynamic_update_slice(buffer, coupled[:, None], (0, now + 1 + t + i))
+                recorded = jax.tree.map(
+                    lambda a, x: lax.dynamic_update_index_in_dim(a, x, t + i, 0), recorded, seen
+                )
+                return buffer, state, recorded
+
+            buffer, state, recorded = lax.fori_loop(
+                0, size, one, (buffer, state, recorded), unroll=delays.unroll(size)
+            )
+            return buffer, state, inputs, recorded
+
+        silence = jnp.zeros((len(history), block), history.dtype)
+        buffer = jnp.pad(history, ((0, 0), (0, steps)))
+        inputs = jnp.zeros_like(buffer[:, :steps]) if keep else ()
+        recorded = jax.tree.map(lambda x: jnp.zeros((steps, *x.shape), x.dtype), shapes)
+        buffer, new_state, inputs, recorded = lax.fori_loop(
+            0, blocks, lambda i, carry: run(0, carry, i * block, silence), (buffer, state, inputs, recorded)
+        )
+        return (buffer[:, steps:], new_state), (buffer[:, now + 1 :], recorded, (state, inputs) if keep else ())
+
+    (_, state), (coupled, recorded, kept) = lax.scan(stretch, (start.history, start.state), jnp.arange(count))
+    recorded = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: scheme.steps], recorded)
+    coupled = jnp.moveaxis(coupled, 0, 1).reshape(len(start.history), -1)
+    return Path(coupled[:, : scheme.steps], recorded, state), (coupled, kept)
+
+
 def _parts(x, count):
     """Split the last axis into ``count`` parts along a new leading axis."""
     return jnp.moveaxis(x.reshape(*x.shape[:-1], count, -1), -2, 0)
-
-
-def _forward(scheme: Scheme, start: Start, weights, delay, parameters, source, keep: bool):
-    delays, block = scheme.delays, scheme.delays.block
-    now = start.history.shape[1] - 1
-    buffer = jnp.pad(start.history, ((0, 0), (0, scheme.blocks * block)))
-    taps = [incoming_taps(delays, level, weights, delay) for level in delays.levels]
-
-    def run(depth, buffer, state, t, delayed, noise):
-        """Advance by one block of level ``depth``; ``delayed`` holds the input of longer levels."""
-        size = delays.levels[depth].block
-        delayed = delayed + gather(delays, taps[depth], buffer, now + t, size)
-        if depth + 1 < len(delays.levels):
-            inner = delays.levels[depth + 1].block
-
-            def sub(carry, x):
-                i, delayed, noise = x
-                buffer, state = carry
-                buffer, state, kept = run(depth + 1, buffer, state, t + i * inner, delayed, noise)
-                return (buffer, state), kept
-
-            count = size // inner
-            noise = noise.reshape(count, inner, *noise.shape[1:])
-            (buffer, state), (delayed, recorded) = lax.scan(
-                sub,
-                (buffer, state),
-                (jnp.arange(count), _parts(delayed, count), noise),
-                unroll=delays.unroll(count, inner),
-            )
-            return buffer, state, (delayed.reshape(size, -1), jax.tree.map(_flatten_time, recorded))
-
-        def one(state, x):
-            i, delayed, noise = x
-            state, coupled, recorded = scheme.advance(state, delayed, noise, parameters, t + i)
-            return state, (coupled, recorded)
-
-        delayed = delayed.T
-        state, (coupled, recorded) = lax.scan(
-            one, state, (jnp.arange(size), delayed, noise), unroll=delays.unroll(size)
-        )
-        buffer = lax.dynamic_update_slice(buffer, coupled.T, (0, now + 1 + t))
-        return buffer, state, (delayed, recorded)
-
-    def outer(carry, i):
-        buffer, state = carry
-        t = i * block
-        noise = scheme.draw(source, start.clock + t, block)
-        delayed = jnp.zeros((buffer.shape[0], block), buffer.dtype)
-        new_buffer, new_state, (delayed, recorded) = run(0, buffer, state, t, delayed, noise)
-        return (new_buffer, new_state), (recorded, (state, delayed) if keep else ())
-
-    (buffer, state), (recorded, kept) = lax.scan(outer, (buffer, start.state), jnp.arange(scheme.blocks))
-    recorded = jax.tree.map(lambda x: _flatten_time(x)[: scheme.steps], recorded)
-    path = Path(lax.slice_in_dim(buffer, now + 1, now + 1 + scheme.steps, axis=1), recorded, state)
-    return path, (buffer, kept)
-
-
-def _flatten_time(x):
-    return x.reshape(-1, *x.shape[2:])
 
 
 def integrate(scheme: Scheme, start: Start, weights, delay, parameters, source) -> Path:
@@ -175,107 +185,105 @@ def integrate_with_adjoint(scheme: Scheme, start: Start, weights, delay, paramet
 
 
 def _remember(scheme, start, weights, delay, parameters, source):
-    path, (buffer, kept) = _forward(scheme, start, weights, delay, parameters, source, keep=True)
-    return path, (start, weights, delay, parameters, source, buffer, kept)
+    path, (coupled, kept) = _forward(scheme, start, weights, delay, parameters, source, keep=True)
+    return path, (start, weights, delay, parameters, source, coupled, kept)
 
 
 def _backward(scheme: Scheme, memory, cotangent: Path):
-    start, weights, delay, parameters, source, buffer, (block_states, block_inputs) = memory
-    delays, block, blocks = scheme.delays, scheme.delays.block, scheme.blocks
+    start, weights, delay, parameters, source, coupled, kept = memory
+    delays, block = scheme.delays, scheme.delays.block
+    count, blocks = scheme.stretches
+    steps = blocks * block
     regions, length = start.history.shape
-    now = length - 1
-    beyond = blocks * block - scheme.steps
+    buffer = jnp.concatenate([start.history, coupled], axis=1)
+    beyond = count * steps - scheme.steps
     coupled_bar = jnp.pad(cotangent.coupled, ((0, 0), (0, beyond)))
     recorded_bar = jax.tree.map(lambda x: jnp.pad(x, ((0, beyond),) + ((0, 0),) * (x.ndim - 1)), cotangent.recorded)
-    # Cotangent of the delayed input at step t, column `zero + t`; zero before the first step and
-    # after the last, where nothing was computed.
-    zero = length + block
-    inputs_bar = jnp.zeros((regions, zero + blocks * block + length + block), buffer.dtype)
     taps = [outgoing_taps(delays, level, weights, delay) for level in delays.levels]
     whole, fraction = split(delays, delays.every.take(delay, float(block)))
 
-    def run(depth, inputs_bar, state_bar, parameters_bar, t, coupled_bar, steps):
-        """Walk one block of level ``depth`` backwards; ``steps`` holds what each step needs."""
-        size = delays.levels[depth].block
-        coupled_bar = coupled_bar + gather(delays, taps[depth], inputs_bar, zero + t + 1, size)
-        if depth + 1 < len(delays.levels):
-            inner = delays.levels[depth + 1].block
-            count = size // inner
-
-            def sub(carry, x):
-                i, coupled_bar, steps = x
-                inputs_bar, state_bar, parameters_bar = carry
-                carry = run(depth + 1, inputs_bar, state_bar, parameters_bar, t + i * inner, coupled_bar, steps)
-                return carry, None
-
-            steps = jax.tree.map(lambda x: x.reshape(count, inner, *x.shape[1:]), steps)
-            carry, _ = lax.scan(
-                sub,
-                (inputs_bar, state_bar, parameters_bar),
-                (jnp.arange(count), _parts(coupled_bar, count), steps),
-                reverse=True,
-                unroll=delays.unroll(count, inner),
-            )
-            return carry
-
-        def one(carry, x):
-            state_bar, parameters_bar = carry
-            i, coupled_bar, (state, delayed, noise, recorded_bar) = x
-            _, pull = jax.vjp(lambda s, d, p: scheme.advance(s, d, noise, p, t + i), state, delayed, parameters)
-            state_bar, delayed_bar, extra = pull((state_bar, coupled_bar, recorded_bar))
-            return (state_bar, jax.tree.map(jnp.add, parameters_bar, extra)), delayed_bar
-
-        (state_bar, parameters_bar), delayed_bar = lax.scan(
-            one,
-            (state_bar, parameters_bar),
-            (jnp.arange(size), coupled_bar.T, steps),
-            reverse=True,
-            unroll=delays.unroll(size),
-        )
-        inputs_bar = lax.dynamic_update_slice(inputs_bar, delayed_bar.T, (0, zero + t))
-        return inputs_bar, state_bar, parameters_bar
-
-    def outer(carry, x):
-        inputs_bar, state_bar, parameters_bar = carry
-        i, state, delayed, recorded_bar = x
-        t = i * block
-        noise = scheme.draw(source, start.clock + t, block)
+    def stretch(carry, x):
+        """Walk some blocks backwards; columns and rows are counted from the first step of the stretch."""
+        later, state_bar, parameters_bar, pairs = carry
+        i, (state, inputs), coupled_bar, recorded_bar = x
+        origin = i * steps
+        noise = scheme.draw(source, start.clock + origin, steps)
 
         def again(state, x):
-            j, delayed, noise = x
-            return scheme.advance(state, delayed, noise, parameters, t + j)[0], state
+            t, delayed, normal = x
+            return scheme.advance(state, delayed, normal, parameters, origin + t)[0], state
 
-        _, states = lax.scan(again, state, (jnp.arange(block), delayed, noise), unroll=delays.unroll(block))
-        coupled = lax.dynamic_slice_in_dim(coupled_bar, t, block, axis=1)
-        steps = (states, delayed, noise, recorded_bar)
-        return run(0, inputs_bar, state_bar, parameters_bar, t, coupled, steps), None
+        _, states = lax.scan(again, state, (jnp.arange(steps), inputs.T, noise), unroll=delays.unroll(steps))
+        path = (states, inputs.T, noise, recorded_bar)
 
-    carry = (inputs_bar, cotangent.state, jax.tree.map(jnp.zeros_like, parameters))
-    by_block = jax.tree.map(lambda x: x.reshape(blocks, block, *x.shape[1:]), recorded_bar)
-    (inputs_bar, state_bar, parameters_bar), _ = lax.scan(
-        outer, carry, (jnp.arange(blocks), block_states, block_inputs, by_block), reverse=True
+        def run(depth, carry, t, coupled_bar):
+            """Walk one block of level ``depth`` backwards."""
+            size = delays.levels[depth].block
+            coupled_bar = coupled_bar + gather(delays, taps[depth], carry[0], t + 1, size)
+            if depth + 1 < len(delays.levels):
+                inner = delays.levels[depth + 1].block
+                last = size // inner - 1
+
+                def sub(i, carry):
+                    first = (last - i) * inner
+                    part = lax.dynamic_slice_in_dim(coupled_bar, first, inner, axis=1)
+                    return run(depth + 1, carry, t + first, part)
+
+                return lax.fori_loop(0, last + 1, sub, carry, unroll=delays.unroll(last + 1, inner))
+
+            def one(i, carry):
+                inputs_bar, state_bar, parameters_bar = carry
+                row = size - 1 - i
+                state, delayed, normal, recorded_bar = jax.tree.map(
+                    lambda x: lax.dynamic_index_in_dim(x, t + row, keepdims=False), path
+                )
+                _, pull = jax.vjp(
+                    lambda s, d, p: scheme.advance(s, d, normal, p, origin + t + row), state, delayed, parameters
+                )
+                column = lax.dynamic_index_in_dim(coupled_bar, row, axis=1, keepdims=False)
+                state_bar, delayed_bar, extra = pull((state_bar, column, recorded_bar))
+                inputs_bar = lax.dynamic_update_slice(inputs_bar, delayed_bar[:, None], (0, t + row))
+                return inputs_bar, state_bar, jax.tree.map(jnp.add, parameters_bar, extra)
+
+            return lax.fori_loop(0, size, one, carry, unroll=delays.unroll(size))
+
+        def one_block(i, carry):
+            t = (blocks - 1 - i) * block
+            return run(0, carry, t, lax.dynamic_slice_in_dim(coupled_bar, t, block, axis=1))
+
+        # Cotangents of the delayed inputs of this stretch, and of the steps after it.
+        inputs_bar = jnp.pad(later, ((0, 0), (steps, 0)))
+        inputs_bar, state_bar, parameters_bar = lax.fori_loop(
+            0, blocks, one_block, (inputs_bar, state_bar, parameters_bar)
+        )
+        past = lax.dynamic_slice_in_dim(buffer, origin, length + steps, axis=1)
+        pairs += correlate(delays, past, length - 1, inputs_bar[:, :steps], whole)
+        return (inputs_bar[:, : length + block], state_bar, parameters_bar, pairs), None
+
+    # Nothing was computed after the last step.
+    after = jnp.zeros((regions, length + block), buffer.dtype)
+    pairs = jnp.zeros((*delays.every.target.shape, 2), buffer.dtype)
+    (later, state_bar, parameters_bar, pairs), _ = lax.scan(
+        stretch,
+        (after, cotangent.state, jax.tree.map(jnp.zeros_like, parameters), pairs),
+        (
+            jnp.arange(count),
+            kept,
+            _parts(coupled_bar, count),
+            jax.tree.map(lambda x: x.reshape(count, steps, *x.shape[1:]), recorded_bar),
+        ),
+        reverse=True,
     )
+
+    # What was read before the first step; no inputs were computed there.
+    inputs_bar = jnp.pad(later, ((0, 0), (length, length + block)))
 
     def earlier(i):
         """Cotangent of the history in the ``i``-th block of columns, counted from its start."""
-        column = zero - now + i * block
-        return sum(gather(delays, tap, inputs_bar, column, block) for tap in taps)
+        return sum(gather(delays, tap, inputs_bar, 1 + i * block, block) for tap in taps)
 
     pieces = lax.map(earlier, jnp.arange(-(-length // block)))
     history_bar = jnp.moveaxis(pieces, 0, 1).reshape(regions, -1)[:, :length]
-
-    count = min(CORRELATED, blocks * block)
-
-    def correlated(pairs, start):
-        """Add what the derivatives of weights and delays are made of, over ``count`` steps."""
-        # The last ones reach no further than the walk; what they share with those before is counted there.
-        t = jnp.minimum(start, blocks * block - count)
-        delayed_bar = lax.dynamic_slice_in_dim(inputs_bar, zero + t, count, axis=1)
-        delayed_bar = jnp.where(t + jnp.arange(count) >= start, delayed_bar, 0.0)
-        return pairs + correlate(delays, buffer, now + t, delayed_bar, whole), None
-
-    pairs = jnp.zeros((*delays.every.target.shape, 2), buffer.dtype)
-    pairs, _ = lax.scan(correlated, pairs, jnp.arange(0, blocks * block, count))
 
     real = delays.every.real
     ends = (delays.every.target, delays.every.source)

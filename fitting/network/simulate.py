@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from fitting import devices
 from fitting.errors import InputError
 from fitting.network import noise as noises
-from fitting.network.integrate import Scheme, Start, integrate, integrate_with_adjoint
+from fitting.network.integrate import STRETCH, Scheme, Start, integrate, integrate_with_adjoint
 from fitting.network.network import Network
 
 ADJOINTS = ("block", "forward", "checkpoint")
@@ -263,13 +263,13 @@ def _simulate(network, plan, resolved, source, state):
         if key is not None:
             return noises.draw(key, start, count, network.noise_shape, dtype)
         if noise is not None:
-            # Padded by a block, so that the part of a block beyond the last step reads zeros.
+            # Padded, so that the part of a stretch beyond the last step reads zeros.
             return lax.dynamic_slice_in_dim(noise, start - zero, count, axis=0)
         return jnp.zeros((count, *network.noise_shape), dtype)
 
     delays = network.delays(dt, gpu)
     if noise is not None:
-        noise = jnp.pad(noise.astype(dtype), ((0, delays.block), (0, 0), (0, 0)))
+        noise = jnp.pad(noise.astype(dtype), ((0, max(STRETCH, delays.block)), (0, 0), (0, 0)))
     source = (key, noise, state.clock)
     solve = integrate_with_adjoint if adjoint == "block" else integrate
 

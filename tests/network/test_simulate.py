@@ -20,6 +20,7 @@ from fitting.network import (
     simulate_noise,
     simulated_recording,
 )
+from fitting.network.integrate import Scheme
 from fitting.network.network import SIGNAL_SPEED
 from fitting.packages import brainmass, brainstate
 from fitting.programs import compile_seconds
@@ -32,9 +33,12 @@ DT = 0.25
 @pytest.mark.parametrize("speed", [1.7, 6.3])
 @pytest.mark.parametrize("noise", ["ornstein_uhlenbeck", "white"])
 def test_is_the_numpy_oracle(interpolation, speed, noise, directed, rng):
-    """Directed weights, fractional delays, per-region parameters, noise fed in: equal to rounding."""
+    """Directed weights, fractional delays, per-region parameters, noise fed in: equal to rounding.
+
+    As many steps as three stretches, the last of which reaches beyond the end by more than a block.
+    """
     weights, lengths = directed
-    steps, n = 240, len(weights)
+    steps, n = 515, len(weights)
     normal = rng.standard_normal((steps, 2, n))
     own = {
         "k": 0.8,
@@ -46,8 +50,11 @@ def test_is_the_numpy_oracle(interpolation, speed, noise, directed, rng):
     expected = oracle(
         weights, lengths, speed, DT, steps, {**ALPHA, **own, **process}, normal, interpolation == "nearest"
     )
-    network = network_of(weights, lengths, speed_bounds=(1.0, 8.0), interpolation=interpolation, noise=noise)
+    network = network_of(weights, lengths, speed_bounds=(1.0, 20.0), interpolation=interpolation, noise=noise)
     run = simulate_noise(network, {**own, "signal_speed": speed}, jnp.asarray(normal), dt=DT)
+    scheme = Scheme(network.delays(DT), steps, *[lambda: None] * 3)
+    block, (count, blocks) = scheme.delays.block, scheme.stretches
+    assert count == 3 and count * blocks * block - steps > block
     assert np.ptp(expected) > 0.01
     np.testing.assert_allclose(run.rates, expected, atol=1e-12)
 
