@@ -14,6 +14,10 @@ import sys
 import time
 from functools import partial
 
+if __name__ == "__main__":
+    # Before JAX is imported, which would ask for the driver of a GPU and, without one, not offer its compiler.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
 from benchmark import MANY, of_candidates, the_network
 from scripting.work import work_of
 
@@ -108,7 +112,6 @@ def main(arguments: list[str]) -> int:
     if not has_compiler():
         print("error: XLA's compiler for GPUs is missing; pip install 'fitting[cuda]' (no GPU needed)", file=sys.stderr)
         return 2
-    os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
 
     for name in names:

@@ -33,6 +33,12 @@ from jax.custom_derivatives import SymbolicZero
 #: of its own costs something; a GPU takes long for every operation, however short.
 LARGEST_CPU_BLOCK, LARGEST_BLOCK = 15, 128
 
+#: Most steps of a stretch on a CPU and on a GPU, unless a block is longer. Noise, and what derivatives of weights and
+#: delays are made of, are computed faster for many steps at once. But XLA for a CPU splits an operation among threads,
+#: and waits for them, where its arrays have more than half a megabyte together, however little of them is read; so the
+#: past that a step looks into, and windows of it, are kept smaller than that.
+CPU_STRETCH, GPU_STRETCH = 256, 1024
+
 #: Connections that are summed at once on a GPU. Sums shorter than a warp of 32 threads become one kernel with what they
 #: add up, in which windows are read where they lie; before longer sums, or matrix products, XLA copies all windows.
 SERIAL = 31
@@ -101,6 +107,11 @@ class Delays:
     def block(self) -> int:
         """Steps in the longest block."""
         return self.levels[0].block
+
+    @property
+    def stretch(self) -> int:
+        """Most steps of a stretch: a whole number of longest blocks, between which the past moves on."""
+        return max(1, (GPU_STRETCH if self.gpu else CPU_STRETCH) // self.block) * self.block
 
     def unroll(self, count: int, steps: int = 1) -> int:
         """How many iterations of a loop over ``count`` times ``steps`` steps are written out at a time."""

@@ -23,11 +23,6 @@ from jax import lax
 
 from fitting.network.delays import Delays, correlate, gather, incoming_taps, outgoing_taps, split
 
-#: Most steps of a stretch, unless a block is longer. Noise, and what derivatives of weights and delays are made of, are
-#: computed faster for many steps at once. The arrays that a step reads are those of its stretch: XLA for a CPU splits
-#: an operation that can reach more than half a megabyte among threads, however little it does, and waits for them.
-STRETCH = 256
-
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
@@ -54,9 +49,9 @@ class Scheme:
 
     @property
     def stretches(self) -> tuple[int, int]:
-        """Number of stretches, and of longest blocks in each. The last one may reach beyond the end, by less than one."""
+        """Number of stretches, and of longest blocks in each. The last one may reach beyond the end."""
         blocks = -(-self.steps // self.delays.block)
-        count = -(-blocks // max(1, STRETCH // self.delays.block))
+        count = -(-blocks * self.delays.block // self.delays.stretch)
         return count, -(-blocks // count)
 
     def advance(self, state, delayed, noise, parameters, t):
@@ -121,40 +116,58 @@ def _forward(scheme: Scheme, start: Start, weights, delay, parameters, source, k
             if keep:
                 inputs = lax.dynamic_update_slice(inputs, delayed, (0, t))
 
-            def one(i, carry):
-                buffer, state, recorded = carry
+            def one(i, state):
                 row = lax.dynamic_index_in_dim(delayed, i, axis=1, keepdims=False)
                 normal = lax.dynamic_index_in_dim(noise, t + i, keepdims=False)
-                state, coupled, seen = scheme.advance(state, row, normal, parameters, origin + t + i)
-                buffer = lax.dynamic_update_slice(buffer, coupled[:, None], (0, now + 1 + t + i))
-                recorded = jax.tree.map(
-                    lambda a, x: lax.dynamic_update_index_in_dim(a, x, t + i, 0), recorded, seen
-                )
-                return buffer, state, recorded
+                state, *columns = scheme.advance(state, row, normal, parameters, origin + t + i)
+                return state, columns
 
-            buffer, state, recorded = lax.fori_loop(
-                0, size, one, (buffer, state, recorded), unroll=delays.unroll(size)
-            )
+            state, (buffer, recorded) = _steps(delays, size, one, state, (buffer, recorded), (now + 1 + t, t))
             return buffer, state, inputs, recorded
 
         silence = jnp.zeros((len(history), block), history.dtype)
         buffer = jnp.pad(history, ((0, 0), (0, steps)))
         inputs = jnp.zeros_like(buffer[:, :steps]) if keep else ()
-        recorded = jax.tree.map(lambda x: jnp.zeros((steps, *x.shape), x.dtype), shapes)
+        recorded = jax.tree.map(lambda x: jnp.zeros((*x.shape, steps), x.dtype), shapes)
         buffer, new_state, inputs, recorded = lax.fori_loop(
             0, blocks, lambda i, carry: run(0, carry, i * block, silence), (buffer, state, inputs, recorded)
         )
         return (buffer[:, steps:], new_state), (buffer[:, now + 1 :], recorded, (state, inputs) if keep else ())
 
     (_, state), (coupled, recorded, kept) = lax.scan(stretch, (start.history, start.state), jnp.arange(count))
-    recorded = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: scheme.steps], recorded)
-    coupled = jnp.moveaxis(coupled, 0, 1).reshape(len(start.history), -1)
+    coupled, recorded = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1), (coupled, recorded))
+    recorded = jax.tree.map(lambda x: x[:, : scheme.steps].T, recorded)
     return Path(coupled[:, : scheme.steps], recorded, state), (coupled, kept)
 
 
 def _parts(x, count):
     """Split the last axis into ``count`` parts along a new leading axis."""
     return jnp.moveaxis(x.reshape(*x.shape[:-1], count, -1), -2, 0)
+
+
+def _steps(delays, size, one, state, arrays, columns, reverse=False):
+    """Take ``size`` steps, ``one(i, state) -> (state, results)``; put results into ``arrays``, from ``columns`` on."""
+    if delays.gpu:
+        # All at once: each would be a kernel of its own.
+        state, results = lax.scan(
+            lambda state, i: one(i, state), state, jnp.arange(size), reverse=reverse, unroll=delays.unroll(size)
+        )
+        return state, _put(arrays, results, columns)
+
+    def step(i, carry):
+        i = size - 1 - i if reverse else i
+        state, results = one(i, carry[0])
+        return state, _put(carry[1], results, [column + i for column in columns])
+
+    return lax.fori_loop(0, size, step, (state, list(arrays)))
+
+
+def _put(arrays, results, columns):
+    """Arrays (regions, time) with results of a step, or of several, from each one's column on."""
+    return [
+        jax.tree.map(lambda a, x, start=(0, column): lax.dynamic_update_slice(a, jnp.atleast_2d(x).T, start), array, x)
+        for array, x, column in zip(arrays, results, columns, strict=True)
+    ]
 
 
 def integrate(scheme: Scheme, start: Start, weights, delay, parameters, source) -> Path:
@@ -232,20 +245,20 @@ def _backward(scheme: Scheme, memory, cotangent: Path):
                 return lax.fori_loop(0, last + 1, sub, carry, unroll=delays.unroll(last + 1, inner))
 
             def one(i, carry):
-                inputs_bar, state_bar, parameters_bar = carry
-                row = size - 1 - i
+                state_bar, parameters_bar = carry
                 state, delayed, normal, recorded_bar = jax.tree.map(
-                    lambda x: lax.dynamic_index_in_dim(x, t + row, keepdims=False), path
+                    lambda x: lax.dynamic_index_in_dim(x, t + i, keepdims=False), path
                 )
                 _, pull = jax.vjp(
-                    lambda s, d, p: scheme.advance(s, d, normal, p, origin + t + row), state, delayed, parameters
+                    lambda s, d, p: scheme.advance(s, d, normal, p, origin + t + i), state, delayed, parameters
                 )
-                column = lax.dynamic_index_in_dim(coupled_bar, row, axis=1, keepdims=False)
+                column = lax.dynamic_index_in_dim(coupled_bar, i, axis=1, keepdims=False)
                 state_bar, delayed_bar, extra = pull((state_bar, column, recorded_bar))
-                inputs_bar = lax.dynamic_update_slice(inputs_bar, delayed_bar[:, None], (0, t + row))
-                return inputs_bar, state_bar, jax.tree.map(jnp.add, parameters_bar, extra)
+                return (state_bar, jax.tree.map(jnp.add, parameters_bar, extra)), (delayed_bar,)
 
-            return lax.fori_loop(0, size, one, carry, unroll=delays.unroll(size))
+            inputs_bar, *carry = carry
+            carry, (inputs_bar,) = _steps(delays, size, one, tuple(carry), (inputs_bar,), (t,), reverse=True)
+            return inputs_bar, *carry
 
         def one_block(i, carry):
             t = (blocks - 1 - i) * block

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from fitting import devices
 from fitting.errors import InputError
 from fitting.network import noise as noises
-from fitting.network.integrate import STRETCH, Scheme, Start, integrate, integrate_with_adjoint
+from fitting.network.integrate import Scheme, Start, integrate, integrate_with_adjoint
 from fitting.network.network import Network
 
 ADJOINTS = ("block", "forward", "checkpoint")
@@ -269,7 +269,7 @@ def _simulate(network, plan, resolved, source, state):
 
     delays = network.delays(dt, gpu)
     if noise is not None:
-        noise = jnp.pad(noise.astype(dtype), ((0, max(STRETCH, delays.block)), (0, 0), (0, 0)))
+        noise = jnp.pad(noise.astype(dtype), ((0, delays.stretch), (0, 0), (0, 0)))
     source = (key, noise, state.clock)
     solve = integrate_with_adjoint if adjoint == "block" else integrate
 

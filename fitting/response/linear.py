@@ -11,8 +11,8 @@ automatic differentiation. With state deviations :math:`x_i` of region i, couple
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -123,7 +123,7 @@ def polynomial(coefficients: Float[Array, "power ..."], x: Float[Array, ""] | Co
     >>> polynomial(jnp.array([[2.0, 1.0], [1.0, 0.0]]), jnp.asarray(3.0)).tolist()
     [7.0, 3.0]
     """
-    return functools.reduce(lambda value, coefficient: value * x + coefficient, coefficients)
+    return reduce(lambda value, coefficient: value * x + coefficient, coefficients)
 
 
 def linearize(
@@ -168,7 +168,18 @@ def linearize(
         raise InputError(f"dt must be positive; got {dt} ms")
     network.check_parameters(parameters)
     dtype = jnp.result_type(float)
-    weights, travel, by_region = network.resolve(parameters, dtype)
+    names = list(network.node.variables)
+    start = initial_state(network, dt, dtype, node).node
+    guess = jnp.stack([start[name] for name in names], axis=1)
+    arrays = _linearize(network, float(dt), network.resolve(parameters, dtype), guess)
+    # What must stay a plain number is put back.
+    return arrays._replace(coupled=names.index(network.node.coupled), dt=dt)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _linearize(network, dt, resolved, guess):
+    dtype = guess.dtype
+    weights, travel, by_region = resolved
     model, names = network.node, list(network.node.variables)
     coupled = names.index(model.coupled)
     silence = jnp.zeros((model.ports, network.regions), dtype)
@@ -209,9 +220,7 @@ def linearize(
         jacobian = jax.jacfwd(tangent)(jnp.zeros_like(y)).reshape(y.size, y.size)
         return jnp.matmul(inverse(jacobian), y.ravel(), precision=lax.Precision.HIGHEST).reshape(y.shape)
 
-    start = initial_state(network, dt, dtype, node).node
-    guess = lax.stop_gradient(jnp.stack([start[name] for name in names], axis=1))
-    steady = lax.custom_root(change, guess, settle, tangent_solve)
+    steady = lax.custom_root(change, lax.stop_gradient(guess), settle, tangent_solve)
     local, entry, noise_entry = derivatives(steady)
     normal = jnp.zeros(network.noise_shape, dtype)
     by_past, by_normal = (

@@ -38,7 +38,10 @@ def values_of(directed, rng):
 @pytest.mark.parametrize("bounds", [(1.0, 8.0), (1.0, 20.0), (2.0, 2.5)])
 @pytest.mark.parametrize("horizon", [None, 13.0])
 def test_block_adjoint_is_forward_and_reverse_mode(bounds, horizon, directed, rng):
-    """133 ms: three stretches, and not a whole number of blocks. With a horizon, forward mode has no cut, so only reverse is compared."""
+    """133 ms: three stretches, and not a whole number of blocks.
+
+    With a horizon, forward mode has no cut, so only reverse is compared.
+    """
     network = network_of(*directed, speed_bounds=bounds)
     values = values_of(directed, rng)
 
