@@ -68,6 +68,15 @@ def network_gradient(high=8.0, duration=STEPS_MS, regions=80):
     return jax.jit(jax.value_and_grad(partial(_loss, the_network(high, regions), duration))), (_values(),)
 
 
+def network_of_a_fit(gradient: bool):
+    """As the scripts fit by default: 15 s in steps of 0.25 ms, bounds 3 to 20 m/s; simulate, or value and gradient."""
+    import jax
+
+    network = the_network(node="wilson_cowan_alpha").for_speeds(3.0, 20.0)
+    loss = partial(_loss, network, 15_000.0, dt=0.25)
+    return jax.jit(jax.value_and_grad(loss) if gradient else loss), (_values() | {"signal_speed": 6.0},)
+
+
 def network_gradient_regional():
     """Value and gradient for 240 parameters: drive, gain and excitatory weight of each region."""
     import jax
@@ -159,6 +168,8 @@ CASES = {
     "network_gradient": network_gradient,
     "network_gradient_fast": partial(network_gradient, high=20.0),
     "network_gradient_regional": network_gradient_regional,
+    "network_forward_of_a_fit": partial(network_of_a_fit, gradient=False),
+    "network_gradient_of_a_fit": partial(network_of_a_fit, gradient=True),
     "network_gradient_60s": partial(network_gradient, duration=60_000.0),
     "network_batch": network_batch,
     "network_batch_4": partial(network_batch, candidates=4),
