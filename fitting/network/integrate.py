@@ -104,7 +104,7 @@ def _forward(scheme: Scheme, start: Start, weights, delay, parameters, source, k
             """Advance by one block of level ``depth``; ``delayed`` holds the input of longer levels."""
             size = delays.levels[depth].block
             buffer, state, inputs, recorded = carry
-            delayed = delayed + gather(delays, taps[depth], buffer, now + t, size)
+            delayed = _summed(delays, delayed + gather(delays, taps[depth], buffer, now + t, size))
             if depth + 1 < len(delays.levels):
                 inner = delays.levels[depth + 1].block
 
@@ -143,6 +143,11 @@ def _forward(scheme: Scheme, start: Start, weights, delay, parameters, source, k
 def _parts(x, count):
     """Split the last axis into ``count`` parts along a new leading axis."""
     return jnp.moveaxis(x.reshape(*x.shape[:-1], count, -1), -2, 0)
+
+
+def _summed(delays, x):
+    """Sums over a buffer, made before it changes: XLA for a GPU would make them later, from a copy of it."""
+    return lax.optimization_barrier(x) if delays.gpu else x
 
 
 def _steps(delays, size, one, state, arrays, columns, reverse=False):
@@ -232,7 +237,7 @@ def _backward(scheme: Scheme, memory, cotangent: Path):
         def run(depth, carry, t, coupled_bar):
             """Walk one block of level ``depth`` backwards."""
             size = delays.levels[depth].block
-            coupled_bar = coupled_bar + gather(delays, taps[depth], carry[0], t + 1, size)
+            coupled_bar = _summed(delays, coupled_bar + gather(delays, taps[depth], carry[0], t + 1, size))
             if depth + 1 < len(delays.levels):
                 inner = delays.levels[depth + 1].block
                 last = size // inner - 1
