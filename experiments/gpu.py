@@ -1,9 +1,10 @@
 """Check and measure a GPU in one call: ``python experiments/gpu.py [fc=FILE]``.
 
-Runs the tests that compare it with the CPU, then the benchmark on both, and prints one table last. With a connectivity
-matrix it also fits ``experiment=meg_alpha_global`` on both, and says whether each parameter lies in the other's
-interval, and times ``experiment=meg_alpha_regional`` on the GPU. Needs JAX with CUDA
-(``pip install 'fitting[cuda,test]'``); without a GPU it says so and ends with exit code 2.
+Runs the benchmark on the GPU, the tests that compare it with the CPU, then the benchmark on the CPU, and prints one
+table last; each number is shown when it is measured. Most of some 25 minutes is compiling. With a connectivity matrix
+it also fits ``experiment=meg_alpha_global`` on both, and says whether each parameter lies in the other's interval, and
+times ``experiment=meg_alpha_regional`` on the GPU. Needs JAX with CUDA (``pip install 'fitting[cuda,test]'``); without
+a GPU it says so and ends with exit code 2.
 """
 
 from __future__ import annotations
@@ -33,10 +34,14 @@ def sees_a_gpu() -> bool:
 
 
 def lines_of(script: str, *arguments: str) -> dict[str, dict]:
-    """What a script prints, by case."""
-    command = [sys.executable, str(HERE / script), *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    return {line["case"]: line for line in map(json.loads, done.stdout.splitlines())}
+    """What a script prints, by case; shown as it comes, so that a run that is cut short has said what it knew."""
+    command, rows = [sys.executable, str(HERE / script), *arguments], {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", file=sys.stderr, flush=True)
+            row = json.loads(line)
+            rows[row["case"]] = row
+    return rows
 
 
 def bench(device: str, names) -> dict[str, dict]:
@@ -100,9 +105,10 @@ def main(arguments: list[str]) -> int:
     if not sees_a_gpu():
         print("error: JAX sees no GPU; install fitting[cuda] on a machine that has one", file=sys.stderr)
         return 2
+    on_gpu = bench("gpu", BOTH + GPU_ONLY)
     tests = HERE.parent / "tests" / "test_gpu.py"
-    checked = subprocess.call([sys.executable, "-m", "pytest", "-q", str(tests)], cwd=HERE.parent)
-    on_gpu, on_cpu = bench("gpu", BOTH + GPU_ONLY), bench("cpu", BOTH)
+    checked = subprocess.call([sys.executable, "-m", "pytest", "-v", str(tests)], cwd=HERE.parent)
+    on_cpu = bench("cpu", BOTH)
     counted = lines_of("kernels.py", *(f"case={name}" for name in MANY))
     fits = {}
     for file in (argument.removeprefix("fc=") for argument in arguments if argument.startswith("fc=")):

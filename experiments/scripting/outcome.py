@@ -31,6 +31,7 @@ SPARED = {
     "surrogates": "the fitted parameters on other connectomes",
     "refitted_surrogates": "fits of other connectomes",
     "refitted_maps": "fits of random maps",
+    "refitted_mixing": "fits of random mixing",
     "recoveries": "fits of the fitted model's own recordings",
 }
 
@@ -115,7 +116,9 @@ def conclude(run: Run, prepared: Setup, fit: Fit, evaluation: Evaluation, earlie
         return score
     notes, config, folder = list(prepared.notes), run.config, run.folder
     # A likelihood needs a prediction without noise.
-    senseless = {"profile_points": fit.problem.predictor.noisy, "refitted_maps": not fit.problem.network.maps}
+    problem = fit.problem
+    senseless = {"profile_points": problem.predictor.noisy, "refitted_maps": not problem.network.maps}
+    senseless["refitted_mixing"] = problem.observation.mixing is None
     left = [n for n in SPARED if not getattr(prepared.evaluation, n) and not senseless.get(n)]
     spared = [f"{SPARED[name]} (evaluation.{name})" for name in left]
     if spared:

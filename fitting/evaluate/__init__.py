@@ -21,6 +21,8 @@ from fitting.evaluate.nulls import (
     p_value,
     surrogate_connectomes,
     surrogate_maps,
+    surrogate_mixing,
+    surrogate_problems,
     surrogate_sensitivity,
     surrogate_test,
 )
@@ -73,6 +75,8 @@ __all__ = [
     "subject_ceiling",
     "surrogate_connectomes",
     "surrogate_maps",
+    "surrogate_mixing",
+    "surrogate_problems",
     "surrogate_sensitivity",
     "surrogate_test",
 ]

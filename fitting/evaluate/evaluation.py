@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +17,11 @@ from fitting.evaluate.identifiability import LossProfile, identifiability, profi
 from fitting.evaluate.leak import chance_variance, leak_of_baselines, leak_of_fit
 from fitting.evaluate.likelihood import NotFiniteError, fisher_information, profile_likelihood
 from fitting.evaluate.nulls import (
+    KINDS,
     SURROGATES,
     SurrogateTest,
     delay_nulls,
-    surrogate_connectomes,
-    surrogate_maps,
+    surrogate_problems,
     surrogate_sensitivity,
     surrogate_test,
 )
@@ -59,6 +58,8 @@ class EvaluationSettings:
         fit did.
     refitted_maps : int
         Draws of random maps, as smooth as those that parameters follow, that are fitted like them.
+    refitted_mixing : int
+        Draws of the observation's mixing matrix, its regions in random order, that are fitted like it.
     recoveries : int
         Synthetic recordings of the fitted model that are fitted again; each takes as long as the fit did.
     leaks : int
@@ -77,6 +78,7 @@ class EvaluationSettings:
     surrogates: int = 0
     refitted_surrogates: int = 0
     refitted_maps: int = 0
+    refitted_mixing: int = 0
     recoveries: int = 0
     leaks: int = 5
     leak_fits: int = 0
@@ -88,9 +90,15 @@ class EvaluationSettings:
                 raise InputError(f"{name} must not be {zero}negative; got {value:g}")
 
     @property
+    def refitted(self) -> dict[str, int]:
+        """How many surrogates of each kind are fitted (:func:`fitting.evaluate.surrogate_problems`)."""
+        every = dict.fromkeys(SURROGATES, self.refitted_surrogates)
+        return every | {"random_maps": self.refitted_maps, "random_mixing": self.refitted_mixing}
+
+    @property
     def refits(self) -> int:
         """Fits like the real one that the evaluation makes."""
-        return len(SURROGATES) * self.refitted_surrogates + self.refitted_maps + self.recoveries + self.leak_fits
+        return sum(self.refitted.values()) + self.recoveries + self.leak_fits
 
     def cost(self, problem: Problem, predictor: Predictor, measured: bool = False) -> Cost:
         """Seconds and bytes on one device: of a fit of this problem that is verified by a predictor, without refits.
@@ -341,20 +349,21 @@ def _nulls(fit: Fit, settings: EvaluationSettings, refit, key, progress):
         keys = keys[:1]
     if settings.null_seeds:
         nulls = delay_nulls(fit.problem, fit.fitted, keys, progress)
-    count = settings.refitted_surrogates or settings.surrogates * bool(settings.null_seeds)
-    kinds = {kind: partial(surrogate_connectomes, kind=kind, count=count) for kind in SURROGATES if count}
-    if settings.refitted_maps:
-        kinds["randomly_mapped"] = partial(surrogate_maps, count=settings.refitted_maps)
-    for kind, draw in kinds.items():
+    for kind, name in KINDS.items():
+        count = settings.refitted[kind]
+        kept = settings.surrogates if kind in SURROGATES and settings.null_seeds else 0
+        if not (count or kept):
+            continue
         seed = int(jax.random.randint(stage_key(key, kind), (), 0, 2**31 - 1))
         try:
-            connectomes = draw(fit.problem.network.connectome, seed=seed)
+            others = surrogate_problems(fit.declared, kind, count or kept, seed)
         except InputError as error:
-            notes.append(f"No {kind.replace('_', ' ')} surrogates: {error}.")
+            notes.append(f"No {name}: {error}.")
             continue
-        if kind == "randomly_mapped" or settings.refitted_surrogates:
-            surrogates[kind] = surrogate_test(fit.declared, fit.fitted, connectomes, refit, keys, progress)
+        if count:
+            surrogates[kind] = surrogate_test(fit.declared, fit.fitted, others, refit, keys, progress, name)
         else:
+            connectomes = [other.network.connectome for other in others]
             surrogates[kind] = surrogate_sensitivity(fit.problem, fit.fitted, connectomes, keys, progress)
     return nulls, surrogates, notes
 

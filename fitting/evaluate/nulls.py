@@ -1,4 +1,4 @@
-"""Does the connectome matter, do delays matter? The fitted model with either destroyed."""
+"""Do the connectome, delays, maps, mixing matter? The fitted model with one of them destroyed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ from fitting.signal import fc_correlation
 
 #: How surrogate connectomes are made.
 SURROGATES = ("rewired", "distance_preserving")
+
+#: Everything that can be replaced by something random, and what that is called.
+KINDS = {kind: f"{kind.replace('_', ' ')} connectomes" for kind in SURROGATES} | {
+    "random_maps": "random maps",
+    "random_mixing": "random mixing matrices",
+}
 
 
 def on_network(problem: Problem, network: Network) -> Problem:
@@ -96,7 +102,6 @@ def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: i
     Returns
     -------
     list of Dataset
-        With the attribute ``surrogate``.
 
     Raises
     ------
@@ -136,10 +141,8 @@ def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: i
     surrogates = []
     for _ in range(count):
         new = (_permuted if complete else _swapped)(weights, lengths, classes, rng)
-        surrogate = connectome.assign(
-            weights=(connectome.weights.dims, new), lengths=(connectome.lengths.dims, lengths)
-        )
-        surrogates.append(surrogate.assign_attrs(surrogate=kind))
+        changed = {"weights": (connectome.weights.dims, new), "lengths": (connectome.lengths.dims, lengths)}
+        surrogates.append(connectome.assign(changed))
     return surrogates
 
 
@@ -158,7 +161,6 @@ def surrogate_maps(connectome: xr.Dataset, count: int, seed: int) -> list[xr.Dat
     Returns
     -------
     list of Dataset
-        With the attribute ``surrogate``.
 
     Raises
     ------
@@ -197,7 +199,81 @@ def surrogate_maps(connectome: xr.Dataset, count: int, seed: int) -> list[xr.Dat
         random.append((drawn - drawn.mean(1, keepdims=True)) / drawn.std(1, keepdims=True))
     every = np.stack(random, axis=1)
     dims = connectome["maps"].dims
-    return [connectome.assign(maps=(dims, maps)).assign_attrs(surrogate="randomly_mapped") for maps in every]
+    return [connectome.assign(maps=(dims, maps)) for maps in every]
+
+
+def surrogate_mixing(mixing: xr.DataArray, count: int, seed: int) -> list[xr.DataArray]:
+    """Mixing matrices with the regions in random order: as much leaks, but not where it does.
+
+    Parameters
+    ----------
+    mixing : DataArray (region, other)
+        See :func:`fitting.data.mixing_matrix`.
+    count : int
+        Number of surrogates.
+    seed : int
+
+    Returns
+    -------
+    list of DataArray
+
+    Raises
+    ------
+    InputError
+        If ``count`` is less than one.
+
+    Examples
+    --------
+    >>> from fitting.data import mixing_matrix
+    >>> from fitting.evaluate import surrogate_mixing
+    >>> mixing = mixing_matrix([[1.0, 0.3, 0.0], [0.3, 1.0, 0.2], [0.0, 0.2, 1.0]], ["A.L", "B.L", "C.L"])
+    >>> (other,) = surrogate_mixing(mixing, 1, seed=2)
+    >>> other.values.tolist()
+    [[1.0, 0.0, 0.2], [0.0, 1.0, 0.3], [0.2, 0.3, 1.0]]
+    """
+    if count < 1:
+        raise InputError(f"at least one surrogate is needed; got {count}")
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(len(mixing)) for _ in range(count)]
+    return [mixing.copy(data=mixing.values[np.ix_(order, order)]) for order in orders]
+
+
+def surrogate_problems(problem: Problem, kind: str, count: int, seed: int) -> list[Problem]:
+    """The same problem with something random in the place of what was measured.
+
+    Parameters
+    ----------
+    problem : Problem
+    kind : str
+        ``"rewired"`` or ``"distance_preserving"`` (:func:`surrogate_connectomes`), ``"random_maps"``
+        (:func:`surrogate_maps`), ``"random_mixing"`` (:func:`surrogate_mixing`).
+    count : int
+        Number of surrogates.
+    seed : int
+
+    Returns
+    -------
+    list of Problem
+
+    Raises
+    ------
+    InputError
+        If the kind is unknown, or the problem has nothing of the kind.
+    """
+    connectome, mixing = problem.network.connectome, problem.observation.mixing
+    if kind == "random_mixing":
+        if mixing is None:
+            raise InputError("simulations are not mixed")
+        observations = [replace(problem.observation, mixing=other) for other in surrogate_mixing(mixing, count, seed)]
+        return [replace(problem, predictor=replace(problem.predictor, observation=other)) for other in observations]
+    if kind == "random_maps":
+        others = surrogate_maps(connectome, count, seed)
+    else:
+        others = surrogate_connectomes(connectome, kind, count, seed)
+    # Bounds on lengths were those of the measured connectome.
+    bounds = replace(problem.network.bounds, shortest=None, longest=None)
+    networks = [replace(problem.network, connectome=other, bounds=bounds) for other in others]
+    return [replace(problem, predictor=replace(problem.predictor, network=network)) for network in networks]
 
 
 def _all_lengths(weights, lengths):
@@ -249,10 +325,10 @@ class SurrogateTest(NamedTuple):
     Attributes
     ----------
     score : float
-        Of the real connectome.
+        Of what was measured.
     surrogates : array (surrogate,)
     refitted : bool
-        Whether each surrogate was fitted as the real connectome was. Only then does a comparison say whether the
+        Whether each surrogate was fitted as the real problem was. Only then does a comparison say whether, say, the
         connectome matters: parameters that were fitted to one connectome do badly on any other. Without, it is a
         measure of sensitivity.
     """
@@ -321,26 +397,29 @@ def surrogate_sensitivity(
 def surrogate_test(
     problem: Problem,
     values: Mapping[str, Any],
-    surrogates: Sequence[xr.Dataset],
+    surrogates: Sequence[Problem],
     refit: Callable[[Problem], Mapping[str, Any]],
     keys,
     progress: Reporter = silent,
+    name: str = "surrogates",
 ) -> SurrogateTest:
-    """Fit every surrogate connectome as the real one was fitted, and compare their scores.
+    """Fit every surrogate as the real problem was fitted, and compare their scores.
 
     Parameters
     ----------
     problem : Problem
         That was fitted.
     values : mapping
-        Fitted parameters of the real connectome.
-    surrogates : sequence of Dataset
-        See :func:`surrogate_connectomes`.
+        Fitted parameters of the real problem.
+    surrogates : sequence of Problem
+        See :func:`surrogate_problems`.
     refit : callable
-        From a problem to the unconstrained point that is fitted: the whole strategy that fitted the real connectome.
+        From a problem to the unconstrained point that is fitted: the whole strategy that fitted the real one.
     keys : PRNG keys
         Noise seeds that scores are averaged over.
     progress : callable, optional
+    name : str
+        What progress calls the surrogates.
 
     Returns
     -------
@@ -355,13 +434,9 @@ def surrogate_test(
         return agreement(np.mean(fcs, axis=0), np.asarray(problem.target.fc, float), pairs).r
 
     scores: list[float] = []
-    kinds = {str(surrogate.attrs.get("surrogate", "")) for surrogate in surrogates}
-    stage = f"fits of {' and '.join(sorted(kinds))} surrogates".replace("_", " ")
+    stage = f"fits of {name}"
     progress(Progress(stage, 0, len(surrogates)))
-    for number, surrogate in enumerate(surrogates):
-        bounds = replace(problem.network.bounds, shortest=None, longest=None)
-        network = replace(problem.network, connectome=surrogate, bounds=bounds)
-        other = replace(problem, predictor=replace(problem.predictor, network=network))
+    for number, other in enumerate(surrogates):
         scores.append(score(other, other.parameters.values(refit(other))))
         progress(Progress(stage, number + 1, len(surrogates), f"r {scores[-1]:.3f}"))
     return SurrogateTest(score(problem, values), np.array(scores), True)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from fitting.data import good_pieces, lobe_order
 from fitting.data.atlas import lobe_of
+from fitting.evaluate.nulls import KINDS
 from fitting.report.summary import ParameterSummary, Summary
 from fitting.signal import welch
 
@@ -162,7 +163,7 @@ def scores(summary: Summary, names: Mapping[str, str]) -> Figure:
     for name, r in summary.nulls.items():
         bars.append((f"sensitivity: {name.replace('_', ' ')}", r, None, GREY))
     for kind, test in summary.surrogates.items():
-        bars.append((f"{kind.replace('_', ' ')} connectomes", test.mean, test.sd, GREY))
+        bars.append((KINDS[kind], test.mean, test.sd, GREY))
     for name, r in (held_out.baselines if held_out else summary.baselines).items():
         bars.append((names.get(name, name), r, None, BLUE))
     with mpl.rc_context(STYLE):

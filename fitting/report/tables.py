@@ -6,6 +6,7 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
+from fitting.evaluate.nulls import KINDS
 from fitting.report.summary import BASELINE_NAMES, Summary, SurrogateSummary, headline
 
 
@@ -87,7 +88,7 @@ def _leak(leak) -> str:
 
 def _surrogates(kind: str, test: SurrogateSummary) -> tuple[str, str]:
     lost = f", {test.without_score} without a steady state" if test.without_score else ""
-    words = f"{test.n} {kind.replace('_', ' ')} connectomes"
+    words = f"{test.n} {KINDS[kind]}"
     if test.refitted:
         return f"fitted like the real one: {words} (p = {test.p:.2g}{lost})", _score(test.mean, test.sd)
     return f"same parameters: {words}{lost}", _score(test.mean, test.sd)

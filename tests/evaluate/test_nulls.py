@@ -10,8 +10,15 @@ import scipy.stats
 from problems import Powers, labels_of, network_of, target_of
 
 from fitting import InputError
-from fitting.data import connectome, hcp_aal2
-from fitting.evaluate import delay_nulls, p_value, surrogate_connectomes, surrogate_sensitivity, surrogate_test
+from fitting.data import connectome, hcp_aal2, mixing_matrix
+from fitting.evaluate import (
+    delay_nulls,
+    p_value,
+    surrogate_connectomes,
+    surrogate_problems,
+    surrogate_sensitivity,
+    surrogate_test,
+)
 from fitting.network import Network
 from fitting.objective import Objective, Target
 from fitting.optimize import Parameter, Problem, Store
@@ -202,13 +209,12 @@ def test_p_values_of_refitted_surrogates_are_uniform_under_the_null(rng):
     fitted, kept, upper = [], [], np.triu_indices(8, 1)
     with jax.disable_jit():  # hundreds of networks: to compile each takes longer than to compute it
         for trial in range(200):
-            real, *others = surrogate_connectomes(c, "rewired", 10, seed=trial)
             fc = rng.standard_normal((8, 8))
-            problem = power_problem(real, fc + fc.T)
+            problem, *others = surrogate_problems(power_problem(c, fc + fc.T), "rewired", 10, seed=trial)
             values = best_power(problem)
             found = surrogate_test(problem, values, others, refit_power, keys)
             fitted.append(found.p)
-            same = [np.corrcoef(s.weights.values[upper] ** values["k"], (fc + fc.T)[upper])[0, 1] for s in others]
+            same = [np.corrcoef(s.network.weights[upper] ** values["k"], (fc + fc.T)[upper])[0, 1] for s in others]
             kept.append(p_value(found.score, same))
 
     def uniform(ps):
@@ -227,26 +233,26 @@ def test_surrogates_are_fitted_as_the_real_connectome_was(rng):
     fc = rng.standard_normal((8, 8))
     problem = power_problem(c, fc + fc.T)
     split = replace(problem, target=problem.target.split(0.6, 0))
-    made = surrogate_connectomes(c, "rewired", 3, seed=0)
     keys = jax.random.split(jax.random.key(0), 1)
     for one in (problem, split):
-        seen = []
+        seen, made = [], surrogate_problems(one, "rewired", 3, seed=0)
 
         def refit(other, seen=seen):
             seen.append(other)
             return refit_power(other)
 
         done = []
-        found = surrogate_test(one, {"k": 0.7}, made, refit, keys, done.append)
+        found = surrogate_test(one, {"k": 0.7}, made, refit, keys, done.append, "rewired connectomes")
         assert [p.done for p in done] == [0, 1, 2, 3]
-        assert done[0].stage == "fits of rewired surrogates"
+        assert done[0].stage == "fits of rewired connectomes"
         pairs = np.triu(~np.eye(8, dtype=bool) if one is problem else split.target.held_out, 1)
         expected = [
-            np.corrcoef(s.weights.values[pairs] ** k, (fc + fc.T)[pairs])[0, 1]
-            for s, k in zip([c, *made], [0.7, *(best_power(other)["k"] for other in seen)], strict=True)
+            np.corrcoef(s.network.weights[pairs] ** k, (fc + fc.T)[pairs])[0, 1]
+            for s, k in zip([one, *made], [0.7, *(best_power(other)["k"] for other in seen)], strict=True)
         ]
         np.testing.assert_allclose([found.score, *found.surrogates], expected, rtol=1e-9)
-        for other, surrogate in zip(seen, made, strict=True):
+        connectomes = surrogate_connectomes(c, "rewired", 3, seed=0)
+        for other, surrogate in zip(seen, connectomes, strict=True):
             np.testing.assert_array_equal(other.network.weights, surrogate.weights)
             assert other.target is one.target
         assert found.refitted
@@ -257,7 +263,7 @@ def test_refits_that_a_kill_interrupts_are_not_made_again(rng, tmp_path):
     """Those that were done are read, the others made; those of another target are others."""
     c = hcp_aal2().isel(target=slice(8), source=slice(8))
     fc = rng.standard_normal((8, 8))
-    problem, made = power_problem(c, fc + fc.T), surrogate_connectomes(c, "rewired", 4, seed=0)
+    problem = power_problem(c, fc + fc.T)
     keys, fitted = jax.random.split(jax.random.key(0), 1), []
 
     def refit(other, most=4):
@@ -267,6 +273,7 @@ def test_refits_that_a_kill_interrupts_are_not_made_again(rng, tmp_path):
         return refit_power(other)
 
     def test(store, refit, problem=problem):
+        made = surrogate_problems(problem, "rewired", 4, seed=0)
         return surrogate_test(problem, {"k": 0.7}, made, store.kept(refit, "refit"), keys)
 
     whole = test(Store(), refit)
@@ -275,7 +282,7 @@ def test_refits_that_a_kill_interrupts_are_not_made_again(rng, tmp_path):
         test(Store(tmp_path), lambda other: refit(other, 2))
     assert len(list(tmp_path.glob("refit_*.npz"))) == 2
     resumed = test(Store(tmp_path, resume=True), refit)
-    np.testing.assert_array_equal(fitted, [s.weights.values for s in made])
+    np.testing.assert_array_equal(fitted, [s.weights.values for s in surrogate_connectomes(c, "rewired", 4, seed=0)])
     np.testing.assert_array_equal(resumed.surrogates, whole.surrogates)
     test(Store(tmp_path, resume=True), lambda other: refit(other, 9), power_problem(c, 2 * (fc + fc.T)))
     assert len(fitted) == len(list(tmp_path.glob("refit_*.npz"))) == 8
@@ -283,11 +290,33 @@ def test_refits_that_a_kill_interrupts_are_not_made_again(rng, tmp_path):
         test(Store(tmp_path), refit)
 
 
+def test_mixing_matrices_are_those_of_other_regions(rng):
+    """Every region keeps what leaks into it and out of it, in another place; networks that are not mixed have none."""
+    c = hcp_aal2().isel(target=slice(8), source=slice(8))
+    problem = power_problem(c, np.zeros((8, 8)))
+    with pytest.raises(InputError, match="simulations are not mixed"):
+        surrogate_problems(problem, "random_mixing", 1, seed=0)
+    matrix = mixing_matrix(np.eye(8) + 0.3 * rng.random((8, 8)), problem.network.labels)
+    observation = replace(problem.observation, mixing=matrix)
+    mixed = replace(problem, predictor=replace(problem.predictor, observation=observation))
+    others = surrogate_problems(mixed, "random_mixing", 5, seed=0)
+    for other in others:
+        new = other.observation.mixing
+        assert list(new["region"].values) == list(problem.network.labels)
+        order = [int(np.argmin(abs(np.diag(matrix.values) - own))) for own in np.diag(new.values)]
+        assert sorted(order) == list(range(8))
+        np.testing.assert_array_equal(new.values, matrix.values[order][:, order])
+        assert (other.network, other.target) == (mixed.network, mixed.target)
+    assert len({other.observation.mixing.values.tobytes() for other in others}) == 5
+    with pytest.raises(InputError, match="at least one surrogate"):
+        surrogate_problems(mixed, "random_mixing", 0, seed=0)
+
+
 def test_a_surrogate_without_a_score_counts_against_the_real_connectome(rng):
     c = hcp_aal2().isel(target=slice(8), source=slice(8))
     fc = rng.standard_normal((8, 8))
-    problem, made = power_problem(c, fc + fc.T), surrogate_connectomes(c, "rewired", 3, seed=0)
-    keys = jax.random.split(jax.random.key(0), 1)
+    problem = power_problem(c, fc + fc.T)
+    made, keys = surrogate_problems(problem, "rewired", 3, seed=0), jax.random.split(jax.random.key(0), 1)
     found = surrogate_test(problem, best_power(problem), made, lambda other: {"k": np.nan}, keys)
     assert np.isnan(found.surrogates).all()
     assert found.p == 1.0
