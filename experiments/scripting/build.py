@@ -60,7 +60,7 @@ from fitting.units import magnitude
 from scripting.schema import NetworkSchema, Schema
 
 #: Of what a share may be held out from a fit.
-HELD_OUT_BY = ("pairs", "regions", "time", "runs", "subjects")
+HELD_OUT_BY = ("pairs", "regions", "hemisphere", "time", "runs", "subjects")
 
 #: Where data come from.
 SOURCES = ("demo", "fc_matrix", "recording", "meg")
@@ -369,7 +369,8 @@ def setup(
     with setting(f"lower {MEMORY.get(expected.largest, 'simulation.duration')} or raise simulation.dt"):
         expected.refuse()
     data = data or simulated(config, draft.network, observation, simulation.dt, progress)
-    target, recordings, views, split = target_of(config, data, observation, objective, predictor.stretch)
+    sides = network.connectome["hemisphere"].values
+    target, recordings, views, split = target_of(config, data, observation, objective, predictor.stretch, sides)
     problem = replace(draft, target=target)
     notes = left_out(data.recordings, observation)
     said = network.connectome.attrs
@@ -386,18 +387,30 @@ def setup(
 
 
 def target_of(
-    config: DictConfig, data: Measured, observation: Observation, objective: Objective, stretch: float
+    config: DictConfig, data: Measured, observation: Observation, objective: Objective, stretch: float, sides
 ) -> tuple[Target, list[xr.DataArray], dict[str, View], str]:
-    """What is fitted, the recordings that it is made of, what else it is scored on, and what it does not see."""
+    """What is fitted, the recordings that it is made of, what else it is scored on, and what it does not see.
+
+    ``sides`` are the hemispheres of the regions, ``"L"`` or ``"R"``.
+    """
     share, by, seed = float(config.data.held_out), str(config.data.held_out_by), int(config.data.split_seed)
     if by not in HELD_OUT_BY:
         raise InputError(f"unknown data.held_out_by {by!r}; choose from {', '.join(HELD_OUT_BY)}")
     if not 0 <= share < 1:
         raise InputError(f"data.held_out is the share that a fit does not see, from 0 to less than 1; got {share}")
-    bands = plain(config.evaluation.bands)
+    bands, of_recordings = plain(config.evaluation.bands), by in ("time", "runs", "subjects")
     split = f"{100 * share:g} % of the {by}, seed {seed}" if share else ""
+    if by == "hemisphere":
+        split = f"all pairs but those within the {('left', 'right')[seed % 2]} hemisphere"
+
+    def divided(target: Target) -> Target:
+        if by == "hemisphere":
+            with setting("data.held_out_by"):
+                return target.among(sides == "LR"[seed % 2])
+        return target.split(1 - share, seed, by) if share and not of_recordings else target
+
     if data.matrix is not None:
-        if bands or (share and by not in ("pairs", "regions")):
+        if bands or (share and of_recordings):
             raise InputError(
                 f"a connectivity matrix has one band and one recording; "
                 f"{'evaluation.bands' if bands else f'data.held_out_by={by}'} needs recordings"
@@ -408,13 +421,11 @@ def target_of(
         with setting("data.people"):
             target = replace(Target.of_matrix(data.matrix), people=people)
         target = replace(target, seconds=people * float(config.data.seconds or "inf"))
-        return (target.split(1 - share, seed, by) if share else target), [], {}, split
+        return divided(target), [], {}, split
     seen, unseen = data.recordings, []
-    if share and by not in ("pairs", "regions"):
+    if share and of_recordings:
         seen, unseen = divide(data.recordings, share, by, seed)
-    target = Target.of_recordings(seen, observation, objective.spectrum > 0, stretch)
-    if share and not unseen:
-        target = target.split(1 - share, seed, by)
+    target = divided(Target.of_recordings(seen, observation, objective.spectrum > 0, stretch))
     views = {}
     if unseen:
         views[f"held out ({split})"] = View(observation, Target.of_recordings(unseen, observation, False).fc)

@@ -130,9 +130,10 @@ class DataSchema:
     held_out : float
         Share of the data that the fit must not see, e.g. 0.3
     held_out_by : str
-        Of what: pairs, regions (of a matrix), time, runs, subjects (of recordings)
+        Of what: pairs, regions, time, runs, subjects (the last three of recordings); hemisphere: all pairs but those
+        within one, whatever the share
     split_seed : int
-        Chooses them
+        Chooses them; the left hemisphere is fitted if it is even
     """
 
     source: str = MISSING

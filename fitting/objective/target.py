@@ -154,9 +154,7 @@ class Target:
         if by == "regions":
             kept = np.zeros(regions, bool)
             kept[rng.permutation(regions)[: round(fraction * regions)]] = True
-            if kept.sum() < 3:
-                raise InputError(f"{fraction:g} of {regions} regions leaves {kept.sum()} to fit; 3 are needed")
-            return replace(self, pairs=np.outer(kept, kept) & ~np.eye(regions, dtype=bool))
+            return self.among(kept)
         if by != "pairs":
             raise InputError(f"a target is split by pairs or by regions; got {by!r}")
         upper = np.triu_indices(regions, 1)
@@ -165,6 +163,25 @@ class Target:
         chosen = order[: round(fraction * len(order))]
         seen[upper[0][chosen], upper[1][chosen]] = True
         return replace(self, pairs=seen | seen.T)
+
+    def among(self, regions: Bool[np.ndarray, " region"]) -> Target:
+        """The same target, of which a fit sees the pairs among some regions; all other pairs are held out.
+
+        Parameters
+        ----------
+        regions : bool array (region,)
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp, numpy as np
+        >>> from fitting.objective import Target
+        >>> target = Target(jnp.eye(4), ["A.L", "B.L", "C.L", "A.R"])
+        >>> target.among(np.array([True, True, True, False])).held_out[:, 3].tolist()
+        [True, True, True, False]
+        """
+        if regions.sum() < 3:
+            raise InputError(f"{regions.sum()} of {len(regions)} regions are left to fit; 3 are needed")
+        return replace(self, pairs=np.outer(regions, regions) & ~np.eye(len(regions), dtype=bool))
 
     @property
     def whole(self) -> Target:

@@ -416,6 +416,26 @@ def test_every_config_takes_three_steps(overrides, small_data, monkeypatch):
     assert np.isfinite(fit.history["loss"]).all(), fit.history["loss"]
 
 
+def test_a_hemisphere_is_held_out(tmp_path):
+    """Only pairs within one side are seen, whatever the share."""
+    import jax
+    from scripting import build
+
+    labels = embedded()["target"].values[:8].tolist()
+    np.savez(tmp_path / "fc.npz", fc=np.corrcoef(np.random.default_rng(0).standard_normal((8, 99))), labels=labels)
+    overrides = ["data=fc_matrix", f"data.path={tmp_path / 'fc.npz'}", *SMALL, "data.regions=8"]
+    for seed, side, word in ((0, ".L", "left"), (1, ".R", "right")):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("config", overrides=[*overrides, "data.held_out_by=hemisphere", f"data.split_seed={seed}"])
+        try:
+            made = build.setup(config)
+        finally:
+            jax.config.update("jax_enable_x64", True)
+        within = np.array([label.endswith(side) for label in labels])
+        np.testing.assert_array_equal(made.problem.target.pairs, np.outer(within, within) & ~np.eye(8, dtype=bool))
+        assert made.split == f"all pairs but those within the {word} hemisphere"
+
+
 def test_the_exact_command_of_an_experiment_is_in_it():
     for file in (CONF / "experiment").glob("*.yaml"):
         assert f"experiment={file.stem}" in file.read_text(), file
