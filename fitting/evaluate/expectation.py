@@ -115,7 +115,10 @@ def expect(
     measured = any(getattr(stage, "measures", False) for stage in stages)
     verified = evaluation.cost(problem, predictor or problem.predictor, measured)
     costs = {} if recording is None else {"recording": recording}
-    fitted = {stage.name: stage.cost(problem) for stage in stages}
+    fitted, candidates = {}, 1
+    for stage in stages:
+        fitted[stage.name] = stage.cost(problem, candidates)
+        candidates = getattr(stage, "handed_on", candidates)
     costs |= {} if stored else fitted
     if evaluation.refits:
         largest = max((cost.bytes for cost in fitted.values()), default=0)

@@ -219,7 +219,7 @@ class Descent:
         chosen = min(candidates, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
         return chosen, candidates[chosen]
 
-    def cost(self, problem: Problem) -> Cost:
+    def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
         forward, backward = problem.predictor.cost(), problem.predictor.cost(gradient=True)
         turns = math.ceil(problem.seeds / len(local_devices()))
@@ -248,9 +248,9 @@ class Polish(Descent):
         fit = replace(fit, problem=replace(fit.problem, predictor=predictor), gradients=None)
         return super().run(fit, key, progress, store)
 
-    def cost(self, problem: Problem) -> Cost:
+    def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
-        return super().cost(replace(problem, predictor=self.predictor or problem.predictor))
+        return super().cost(replace(problem, predictor=self.predictor or problem.predictor), candidates)
 
 
 def verdict(problem: Problem, status: str, point) -> tuple[str, str]:

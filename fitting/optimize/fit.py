@@ -192,8 +192,8 @@ class Stage(Protocol):
     def run(self, fit: Fit, key, progress: Reporter = silent, store: Store | None = None) -> Fit:
         """Take a fit further; the key fixes all noise, and the store keeps what must survive a kill."""
 
-    def cost(self, problem: Problem) -> Cost:
-        """What the stage needs at most: seconds on all devices, and bytes."""
+    def cost(self, problem: Problem, candidates: int = 1) -> Cost:
+        """What the stage needs at most, where it begins with so many candidates: seconds on all devices, and bytes."""
 
 
 def stage_key(key, name: str):

@@ -268,7 +268,7 @@ class GaussNewton:
             notes=(*fit.notes, *(note for note in notes if note not in fit.notes)),
         )
 
-    def cost(self, problem: Problem) -> Cost:
+    def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
         one, count, devices = problem.predictor.cost(), len(problem.parameters.shared), device_count()
         turns = math.ceil(self._seeds(problem) / devices)

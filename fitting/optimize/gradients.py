@@ -123,7 +123,7 @@ class GradientCheck:
         rounds = rounds_over_devices(self.seeds, problem.at_once(gradient=True))
         return np.concatenate([every(points[some], keys[some])[1] for some in rounds]).astype(float)
 
-    def cost(self, problem: Problem) -> Cost:
+    def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
         forward, backward = problem.predictor.cost(), problem.predictor.cost(gradient=True)
         turns = math.ceil(self.seeds / device_count())

@@ -79,9 +79,9 @@ class Race:
         result = RaceResult(winner, np.array(losses))
         return replace(fit, candidates=(best,), race=result, notes=(*fit.notes, note))
 
-    def cost(self, problem: Problem) -> Cost:
+    def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
         backward = problem.predictor.cost(gradient=True)
-        return Cost(
-            self.steps * math.ceil(3 / device_count()) * backward.seconds, len(local_devices()) * backward.bytes
-        )
+        halved = [candidates >> number for number in range(int(math.log2(candidates)))]
+        turns = sum(math.ceil(left / device_count()) for left in halved)
+        return Cost(self.steps * turns * backward.seconds, len(local_devices()) * backward.bytes)

@@ -162,7 +162,12 @@ class Search:
             for i in chosen
         )
 
-    def cost(self, problem: Problem) -> Cost:
+    @property
+    def handed_on(self) -> int:
+        """Most candidates that the next stage begins with."""
+        return self.finalists + self.keep_start
+
+    def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
         one, devices, own = problem.predictor.cost(), device_count(), len(local_devices())
         most = self.batch or side_by_side(one.bytes)

@@ -87,6 +87,6 @@ class StableStart:
         note = f"The start was unstable and was moved: {moved}."
         return replace(fit, candidates=(Candidate(point),), start=point, notes=(*fit.notes, note))
 
-    def cost(self, problem: Problem) -> Cost:
+    def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
         return problem.predictor.cost()

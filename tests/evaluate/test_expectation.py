@@ -47,6 +47,16 @@ def test_more_of_anything_is_expected_to_cost_more(problem, steady):
     assert total(replace(problem, seeds=2)) > total()
 
 
+def test_a_race_costs_the_gradients_of_all_starts_that_are_left(problem, steady):
+    """Of 8 starts: 8, then 4, then 2, for so many steps each, one after the other on one device."""
+    one = problem.predictor.cost(gradient=True).seconds
+    search = Search(finalists=7, keep_start=True)
+    for stages in ([search, Race(steps=5)], [search, GradientCheck(), Race(steps=5)]):
+        made = expect(problem, stages, EvaluationSettings())
+        assert made.stages["race"].seconds == pytest.approx(5 * (8 + 4 + 2) * one)
+    assert expect(problem, [Race(steps=5)], EvaluationSettings()).stages["race"].seconds == 0
+
+
 def test_stages_that_are_left_out_cost_nothing(problem, steady):
     assert set(expect(problem, [], EvaluationSettings()).stages) == {"evaluation"}
     descent = expect(problem, [Descent()], EvaluationSettings())
