@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import hydra
 import jax
 import xarray as xr
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fitting import InputError
@@ -57,7 +59,7 @@ from fitting.predict import LinearResponse, Predictor, Simulation, simulation_co
 from fitting.progress import Reporter, silent
 from fitting.signal import Observation
 from fitting.units import magnitude
-from scripting.schema import NetworkSchema, Schema
+from scripting.schema import NetworkSchema
 
 #: Of what a share may be held out from a fit.
 HELD_OUT_BY = ("pairs", "regions", "hemisphere", "time", "runs", "subjects")
@@ -451,13 +453,13 @@ def left_out(recordings: Sequence[xr.DataArray], observation: Observation) -> li
 
 
 def unused(config: DictConfig) -> list[str]:
-    """A sentence for each section that was changed, and that the solver does not use."""
+    """A sentence for each section that was changed on the command line, and that the solver does not use."""
     used = [config.solver.predictor, *config.solver.stages]
     sections = ("response", "search", "gradients", "gauss_newton", "refine", "race", "fit", "polish")
-    changed = {name: config[name] != OmegaConf.structured(Schema()).get(name) for name in sections}
-    return [
-        f"The solver does not use the settings {n}.*" for n, differs in changed.items() if differs and n not in used
-    ]
+    # An experiment sets what any solver would use.
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    changed = {re.split(r"[.=]", override.lstrip("+~"))[0] for override in given}
+    return [f"The solver does not use the settings {n}.*" for n in sections if n in changed and n not in used]
 
 
 def evaluation_of(config: DictConfig) -> EvaluationSettings:

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,9 @@ def run(main: Callable[[], Any]):
     # Hydra's own way to print errors hides what is wrong with a setting, and how it was probably spelt.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
+        refuse_dashes(sys.argv[1:])
         main()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (InputError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
 
@@ -75,6 +76,19 @@ def sentences(function):
             sys.exit(130)
 
     return wrapper
+
+
+def refuse_dashes(arguments: Sequence[str]):
+    """Refuse settings that are written as options, such as ``--solver response`` or ``--seed=1``."""
+    # --run is an option of Hydra's.
+    dashed = [argument for argument in arguments if argument.startswith("-") and argument != "--run"]
+    known = settings() if dashed else []
+    for argument in dashed:
+        name, _, value = argument.lstrip("-").partition("=")
+        if name.replace("-", "_") in known:
+            raise InputError(
+                f"{argument} is a setting; write it without dashes: {name.replace('-', '_')}={value or 'VALUE'}"
+            )
 
 
 def refuse_unknown(config: DictConfig):

@@ -106,6 +106,7 @@ def test_a_refit_that_is_cut_short_is_not_taken_for_one(status):
 def test_debug_run_writes_everything(debug_run):
     folder, done = debug_run
     summary = json.loads((folder / "summary.json").read_text())
+    assert "does not use" not in done.stdout
     assert summary["status"] in ("converged", "max_steps")
     assert set(summary["parameters"]) == {"k", "signal_speed", "sigma"}
     assert set(summary["parameters"]["k"]) >= {"initial", "fitted", "unit", "true", "interval", "identifiable"}
@@ -331,6 +332,17 @@ def test_bad_command_lines_get_a_sentence_and_no_traceback(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_settings_that_are_written_as_options_are_refused():
+    for arguments, words in (
+        (["--solver", "response"], "--solver is a setting; write it without dashes: solver=VALUE"),
+        (["seed=1", "--fit.steps=5"], "write it without dashes: fit.steps=5"),
+    ):
+        done = run("fit.py", *arguments)
+        assert done.returncode == 2
+        assert words in done.stderr
+    assert run("fit.py", "--cfg", "job", "--package", "seed").stdout.split() == ["0"]
+
+
 def test_no_internet_for_kaggle_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
@@ -540,9 +552,10 @@ def test_a_fit_by_linear_response(tmp_path):
     done = run(
         "fit.py", "experiment=debug", "solver=response", "data.held_out=0.3", f"hydra.run.dir={tmp_path}",
         "evaluation.fresh_seeds=2", "evaluation.initial_seeds=1", "evaluation.profile_steps=3", *SHORT,
-        "network.parameters.drive=0.6",
+        "network.parameters.drive=0.6", "gauss_newton.rounds=3",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "The solver does not use the settings gauss_newton.*" in " ".join(done.stdout.split())
     summary = json.loads((tmp_path / "summary.json").read_text())
     held_out = summary["fc_correlation"]["held_out"]
     assert held_out["split"].startswith("30 %")
