@@ -120,3 +120,9 @@ def test_expectations_read_as_a_sentence(problem, steady):
     assert str(expected).startswith("Expected: 0.8 GB of memory, about ")
     assert "recording 2 s" in str(expected)
     assert str(expected).endswith("and a minute or two of compiling unless that was done before.")
+
+
+def test_compiling_for_a_gpu_is_expected_to_take_longer(problem, steady, monkeypatch):
+    monkeypatch.setattr(sys.modules["fitting.evaluate.expectation"], "on_gpu", lambda: True)
+    words = "several minutes of compiling for the GPU (a CPU is sooner ready for a few candidates) unless that was"
+    assert words in str(expect(problem, [Descent()], EvaluationSettings()))
