@@ -17,7 +17,7 @@ from scripting.build import connectome_of, plain, setting
 from scripting.command import run, sentences
 
 from fitting.data import centres_of, sphere_mixing
-from fitting.report.figures import leakage, save
+from fitting.report.figures import leakage, relative_leakage, save
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
@@ -32,8 +32,7 @@ def main(config: DictConfig) -> float:
     mixing.to_pandas().to_csv(folder / "mixing.csv")
     centres = centres_of(connectome)
     save(leakage(mixing.values, centres, labels), folder / "figures" / "leakage")
-    own = np.abs(mixing.values) / np.abs(np.diag(mixing.values))[:, None]
-    distances = np.linalg.norm(centres[:, None] - centres, axis=2)
+    own, distances = relative_leakage(mixing, centres)
     near, far = (np.median(own[(low < distances) & (distances <= high)]) for low, high in ((0, 40), (80, np.inf)))
     console = Console()
     console.print(

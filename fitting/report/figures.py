@@ -424,11 +424,16 @@ def connectome_overview(connectome, speed: float) -> Figure:
     return figure
 
 
+def relative_leakage(mixing, centres) -> tuple[np.ndarray, np.ndarray]:
+    """What a resolution matrix leaks relative to its diagonal, and how far apart regions are, in mm: by pair."""
+    own = np.abs(np.asarray(mixing)) / np.abs(np.diag(mixing))[:, None]
+    return own, np.linalg.norm(centres[:, None] - centres, axis=2)
+
+
 def leakage(mixing, centres, labels) -> Figure:
     """A resolution matrix relative to its diagonal, ordered by hemisphere and lobe, and against distance."""
-    own = np.abs(np.asarray(mixing)) / np.abs(np.diag(mixing))[:, None]
+    own, distances = relative_leakage(mixing, centres)
     others = ~np.eye(len(own), dtype=bool)
-    distances = np.linalg.norm(centres[:, None] - centres, axis=2)
     order = lobe_order(list(labels))
     with mpl.rc_context(STYLE):
         figure = new_figure(6.0, 2.6)

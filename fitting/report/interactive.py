@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from fitting.data import lobe_order
 from fitting.report.figures import BLUE, GREY, ORANGE
-from fitting.report.page import STYLE
+from fitting.report.page import STYLE, html_page
 
 _TIGHT = {"l": 10, "r": 10, "t": 40, "b": 10}
 _LAYOUT: dict[str, Any] = {
@@ -214,10 +214,4 @@ def write_page(title: str, sections: Mapping[str, Sequence[Any]], path: Path):
             else:
                 parts.append(f"<p>{html.escape(str(item))}</p>")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
-        f"{''.join(parts)}</body></html>",
-        encoding="utf-8",
-    )
+    path.write_text(html_page(title, STYLE, "".join(parts)), encoding="utf-8")

@@ -188,11 +188,8 @@ def write_html(summary: Summary, pictures: Sequence[Path], command: str, setting
         f'<tr><td>{escape(name)}</td><td class="number">{escape(str(version))}</td></tr>'
         for name, version in summary.versions.items()
     )
-    path.write_text(
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>Fit report</title><style>{STYLE}</style></head><body>'
-        f'<h1>Fit report</h1><p class="headline">{escape(headline(summary))}</p>'
+    content = (
+        f'<p class="headline">{escape(headline(summary))}</p>'
         "<h2>Scores: correlation with the target's connectivity</h2>"
         f'<div class="scroll"><table>{rows(score_rows(summary))}</table></div>'
         f'<h2>Parameters</h2><div class="scroll"><table>{parameters}</table></div><ul>{notes}</ul>'
@@ -202,8 +199,17 @@ def write_html(summary: Summary, pictures: Sequence[Path], command: str, setting
         f"{summary.wall_seconds:.0f} s.</p>"
         f"<details><summary>Settings</summary><pre>{escape(settings)}</pre></details>"
         f'<details><summary>Versions</summary><div class="scroll"><table>{versions}</table></div></details>'
-        "</body></html>",
-        encoding="utf-8",
+    )
+    path.write_text(html_page("Fit report", STYLE, content), encoding="utf-8")
+
+
+def html_page(title: str, style: str, body: str) -> str:
+    """A page of its own: its title in plain text, its style sheet, and what stands below the title as HTML."""
+    title = html.escape(title)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{style}</style></head><body><h1>{title}</h1>{body}</body></html>"
     )
 
 
