@@ -3,7 +3,7 @@ A loss of your own
 ==================
 
 Any differentiable function of a prediction and the target can be followed. This one asks for an alpha peak at 10 Hz in
-every region, which time constants of the regions reach.
+every region; the regions' time constants are fitted.
 """
 
 import jax

@@ -3,7 +3,7 @@ Many people
 ===========
 
 Recordings of five people, each with a coupling of its own. What one person's recording has in common with the others'
-mean is the ceiling of every model of the group.
+mean is the lower bound of that ceiling for models of the group.
 """
 
 import jax
