@@ -286,27 +286,42 @@ def _low_passed_variances(power, frequencies, observation: Observation):
     turns = 2 * np.pi * np.outer(times, np.arange(count))
     rho = lax.complex(*(jnp.matmul(part(turns), power, precision=lax.Precision.HIGHEST) for part in (np.cos, np.sin)))
     square = rho.real**2 + rho.imag**2
-    envelope = kernel @ (_moment(square, 0, 1) - np.pi / 4)
+    harmonics = range(1, _HARMONICS + 1)
+    own, *others = _moments(square, [(0, 1), *((2 * k, power) for k in harmonics for power in (0, 1))])
+    envelope = kernel @ (own - np.pi / 4)
     total = (2 / np.pi) ** 2 * envelope * jnp.ones((len(envelope), 1), power.dtype)
-    for k in range(1, _HARMONICS + 1):
+    for k, plain, weighted in zip(harmonics, others[::2], others[1::2], strict=True):
         share = 0.5 * (4 / np.pi / (4 * k**2 - 1)) ** 2
         turned = rho ** (2 * k)
-        reference = turned * _moment(square, 2 * k, 0)
-        other = kernel[:, None] * turned * _moment(square, 2 * k, 1)
+        reference, other = turned * plain, kernel[:, None] * turned * weighted
         total = total + share * (reference.real.T @ other.real + reference.imag.T @ other.imag)
     return envelope, total
 
 
-def _moment(square, m: int, power: int):
-    """Mean of ``|z w|^power exp(i m phase)`` over ``rho^m``, for the phase between normals z, w of correlation rho."""
+#: Degree of the polynomials that stand for moments.
+_DEGREE = 24
+
+
+def _moments(square, orders):
+    """Means of ``|z w|^power exp(i m phase)`` over ``rho^m``, for the phase between normals z, w of correlation rho.
+
+    For every (m, power), along the first axis: Chebyshev series in ``|rho|^2``, whose polynomials all share.
+    """
     x = (np.cos(np.pi * (np.arange(64) + 0.5) / 64) + 1) / 2
-    a = (m - power) / 2
-    values = scipy.special.gamma(1 + (power + m) / 2) ** 2 / scipy.special.gamma(m + 1)
-    values = values * scipy.special.hyp2f1(a, a, m + 1, x)
-    fitted = np.polynomial.chebyshev.chebfit(2 * x - 1, values, 24)
-    # Clenshaw's recurrence.
+    series = []
+    for m, power in orders:
+        a = (m - power) / 2
+        values = scipy.special.gamma(1 + (power + m) / 2) ** 2 / scipy.special.gamma(m + 1)
+        series.append(
+            np.polynomial.chebyshev.chebfit(2 * x - 1, values * scipy.special.hyp2f1(a, a, m + 1, x), _DEGREE)
+        )
     y = 2 * jnp.clip(square, 0.0, 1.0) - 1
-    later, after = jnp.zeros_like(y), jnp.zeros_like(y)
-    for coefficient in fitted[:0:-1]:
-        later, after = 2 * y * later - after + coefficient, later
-    return y * later - after + fitted[0]
+
+    def next_polynomial(carry, _):
+        before, now = carry
+        return (now, 2 * y * now - before), now
+
+    # A loop, written out, would be half of what a gradient has to be compiled of.
+    _, polynomials = lax.scan(next_polynomial, (y, jnp.ones_like(y)), length=_DEGREE + 1)
+    coefficients = jnp.asarray(np.array(series), y.dtype)
+    return jnp.tensordot(coefficients, polynomials, 1, precision=lax.Precision.HIGHEST)
