@@ -29,7 +29,7 @@ def main(config: DictConfig) -> float:
     """Print two tables and draw two figures; returns the correlation of the data with the structural weights."""
     jax.config.update("jax_enable_x64", config.precision == 64)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    console = Console()
+    console = Console(markup=False)
     connectome = connectome_of(config)
     network = network_of(config, connectome)
     data = measured(config, network)

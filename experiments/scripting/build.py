@@ -430,6 +430,8 @@ def target_of(
     target = divided(Target.of_recordings(seen, observation, objective.spectrum > 0, stretch))
     views = {}
     if unseen:
+        if by == "subjects":
+            split += f": {', '.join(sorted({str(one.attrs.get('subject', '')) for one in unseen}))}"
         views[f"held out ({split})"] = View(observation, Target.of_recordings(unseen, observation, False).fc)
     for band in bands:
         other = replace(observation, band=tuple(band))

@@ -39,7 +39,7 @@ def begin(config: DictConfig) -> Run:
     Of several processes (``jax.distributed``), the first one writes and prints.
     """
     began = time.perf_counter()
-    folder, console = Path(HydraConfig.get().runtime.output_dir), Console(quiet=not first_process())
+    folder, console = Path(HydraConfig.get().runtime.output_dir), Console(quiet=not first_process(), markup=False)
     config = stored(config)
     if config.resume is False and int(os.environ.get("SLURM_RESTART_COUNT", "0")):
         # SLURM has put this job back, after a preemption, a kill or the end of its time.

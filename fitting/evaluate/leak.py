@@ -84,8 +84,10 @@ def chance_variance(target: Target, observation: Observation, key, count: int = 
     True
     """
     pairs = upper_pairs(len(target.labels))
-    noise = [np.asarray(t.fc, float)[pairs].var() for t in independent_targets(target, observation, key, count)]
-    return float(np.mean(noise) / np.asarray(target.fc, float)[pairs].var())
+    # Noise of different people is independent: that of their mean has so many times less variance.
+    person = replace(target, seconds=target.seconds / target.people, people=1)
+    noise = [np.asarray(t.fc, float)[pairs].var() for t in independent_targets(person, observation, key, count)]
+    return float(np.mean(noise) / target.people / np.asarray(target.fc, float)[pairs].var())
 
 
 def leak_of_baselines(

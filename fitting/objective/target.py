@@ -118,7 +118,14 @@ class Target:
         if spectrum and all(piece.attrs.get("units") == "model" for piece in pieces):
             logs = mean(lambda x, fs: _log_spectrum(observation.resample(x, fs), observation, stretch))
             density = jnp.exp(logs)
-        return cls(mean(observation.fc), labels, density, float(seconds.sum()), people=len(totals))
+        fc = mean(observation.fc)
+        if not np.isfinite(fc).all():
+            largest = max(float(np.abs(piece.values).max()) for piece in pieces)
+            raise InputError(
+                f"connectivity of the recording is not finite: its signals reach {largest:.2g}; scale them to about "
+                f"one, or compute in 64 bits"
+            )
+        return cls(fc, labels, density, float(seconds.sum()), people=len(totals))
 
     def check_labels(self, labels: Sequence[str]):
         """Refuse a target whose regions are not these, in this order."""

@@ -232,7 +232,7 @@ def _reasons(summary: Summary) -> list[str]:
         basins = "; ".join(
             f"loss {c.loss:.3f} at " + ", ".join(f"{name} {value:.3g}" for name, value in c.parameters.items())
             for c in candidates
-            if c.loss is not None
+            if c.loss is not None and np.isfinite(c.loss)
         )
-        sentences.append(f"The search came by {basins}.")
+        sentences.append(f"The search found {basins}.")
     return sentences

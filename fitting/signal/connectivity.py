@@ -57,6 +57,16 @@ def _phase(z, smallest):
     return jnp.where(sounds, z / jnp.sqrt(jnp.where(sounds, square, 1.0)), 0.0)
 
 
+def _sized(x):
+    """``x`` times the power of two, which is exact, that brings it to about one: squares of squares stay numbers.
+
+    Correlation ignores scale; signals in tesla or ampere metres do not fit 32 bits four times over.
+    """
+    largest = lax.stop_gradient(jnp.abs(x).max())
+    exponent = jnp.frexp(jnp.where(largest > 0, largest, 1.0))[1]
+    return x * jnp.ldexp(jnp.ones((), x.dtype), -exponent)
+
+
 def _demean(x):
     return x - x.mean(-1, keepdims=True)
 
@@ -315,8 +325,7 @@ def envelope_fc(
     if trim < 0 or left < 2:
         raise InputError(f"trimming {trim:g} s from both ends of {samples / fs:g} s leaves {max(left, 0)} samples")
     smooth = _Smoothing(fs, low_pass, order, "fir" if filter == "fir" else low_pass_kind, log, resampled, cut)
-    if standardize:
-        x = zscore(x)
+    x = zscore(x) if standardize else _sized(jnp.asarray(x, jnp.result_type(x, float)))
     z = analytic_signal(x, fs, band, order, filter)
     if orthogonalize == "symmetric":
         z = hilbert(symmetric_orthogonalization(z.real), axis=0)
@@ -342,6 +351,7 @@ def fc_matrix(x: Float[Array, "time region"]) -> Float[Array, "region region"]:
     1.0
     """
     check_signals(x)
+    x = _sized(jnp.asarray(x, jnp.result_type(x, float)))
     floor = _rounding(x.T)
     x = _demean(x.T)
     covariance = jnp.matmul(x, x.T, precision=lax.Precision.HIGHEST)

@@ -113,8 +113,10 @@ def test_chance_of_several_people_is_the_mean_of_as_many_matrices(rng):
         chance_variance(target, observation, jax.random.key(1), 6)
         for target in (one, replace(one, seconds=60.0, people=4), replace(one, seconds=60.0))
     ]
-    assert 3 < chance[0] / chance[1] < 5
     assert 0.7 < chance[1] / chance[2] < 1.6
+    pairs, people = np.triu_indices(20, 1), replace(one, seconds=60.0, people=4)
+    means = [np.asarray(t.fc)[pairs].var() for t in independent_targets(people, observation, jax.random.key(2), 6)]
+    assert 0.7 < chance[1] / (np.mean(means) / np.asarray(one.fc)[pairs].var()) < 1.4
     with pytest.raises(InputError, match="at least one person; got 0"):
         replace(one, people=0)
 

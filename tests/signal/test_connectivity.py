@@ -103,6 +103,20 @@ def test_standardizing_and_scale_change_nothing(rng):
     np.testing.assert_allclose(envelope_fc(x + 5, 100.0, (8.0, 12.0), 1.0, standardize=True), fc, atol=1e-9)
 
 
+@pytest.mark.parametrize("orthogonalize", [True, False])
+def test_signals_of_any_unit_have_the_same_connectivity(orthogonalize, rng, float32):
+    """In tesla or in ampere metres; the same bits where the unit is a power of two."""
+    x = rng.standard_normal((1500, 4)).astype(np.float32)
+    fc = lambda x: np.asarray(envelope_fc(jnp.asarray(x), 100.0, (8.0, 12.0), 1.0, orthogonalize=orthogonalize))  # noqa: E731
+    expected = fc(x)
+    assert np.isfinite(expected).all()
+    for power in (-80, -40, 30):
+        np.testing.assert_array_equal(fc(x * np.float32(2.0) ** power), expected)
+    np.testing.assert_allclose(fc(x * np.float32(1e-12)), expected, atol=2e-5)
+    plain = np.asarray(fc_matrix(jnp.asarray(x)))
+    np.testing.assert_array_equal(fc_matrix(jnp.asarray(x * np.float32(2.0) ** -60)), plain)
+
+
 def test_downsampled_envelopes(rng):
     x = rng.standard_normal((1200, 3))
     z = np.asarray(analytic_signal(jnp.asarray(x), 100.0, (8.0, 12.0)))
