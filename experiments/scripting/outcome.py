@@ -47,16 +47,18 @@ def bars(console: Console):
     # The time left follows from an hour's pace: some stages take minutes from one report to the next.
     with Bars(*columns, console=console, speed_estimate_period=3600) as bar:
         tasks: dict[str, Any] = {}
+        texts: dict[str, str] = {}
         said = -math.inf
 
         def show(progress: Progress):
             nonlocal said
             if progress.stage not in tasks:
-                # Stages follow one another: the clocks of those before stop.
-                for task in tasks.values():
+                # Stages follow one another: the clocks of those before stop, and nothing is left of them.
+                for stage, task in tasks.items():
                     bar.stop_task(task)
+                    bar.update(task, info=texts[stage])
                 tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total, info="")
-            task = tasks[progress.stage]
+            task, texts[progress.stage] = tasks[progress.stage], progress.text
             bar.update(task, completed=progress.done, total=progress.total)
             left = bar.tasks[task].time_remaining
             info = f"{progress.text} {in_words(float(left))} left".strip() if left else progress.text

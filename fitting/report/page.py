@@ -190,13 +190,13 @@ def write_html(summary: Summary, pictures: Sequence[Path], command: str, setting
     )
     content = (
         f'<p class="headline">{escape(headline(summary))}</p>'
+        f"<p>Status: {escape(summary.status)} after {summary.steps} steps; seed {summary.seed}; "
+        f"{summary.wall_seconds:.0f} s.</p>"
         "<h2>Scores: correlation with the target's connectivity</h2>"
         f'<div class="scroll"><table>{rows(score_rows(summary))}</table></div>'
         f'<h2>Parameters</h2><div class="scroll"><table>{parameters}</table></div><ul>{notes}</ul>'
         f'<h2>Figures</h2><div class="figures">{images}</div>'
         f"<h2>How to reproduce</h2><pre>{escape(command)}</pre>"
-        f"<p>Seed {summary.seed}; {escape(summary.status)} after {summary.steps} steps; "
-        f"{summary.wall_seconds:.0f} s.</p>"
         f"<details><summary>Settings</summary><pre>{escape(settings)}</pre></details>"
         f'<details><summary>Versions</summary><div class="scroll"><table>{versions}</table></div></details>'
     )

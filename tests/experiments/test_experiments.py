@@ -60,6 +60,23 @@ def test_bars_tell_the_score_and_the_time_left():
     assert "left" not in frames[-1]
 
 
+def test_nothing_is_left_of_a_stage_that_ended_early():
+    from scripting.outcome import bars
+
+    from fitting.progress import Progress
+
+    screen = io.StringIO()
+    with bars(Console(file=screen, force_terminal=True, width=120)) as show:
+        for step in range(3):
+            show(Progress("descent", step, 100, "loss 0.5"))
+            time.sleep(0.3)
+        show(Progress("fresh noise", 1, 2))
+    assert "left" in screen.getvalue()
+    last = screen.getvalue()[screen.getvalue().rindex("descent") :]
+    assert "loss 0.5" in last
+    assert "left" not in last
+
+
 def test_files_are_told_now_and_then_how_far_a_fit_is(monkeypatch):
     from scripting import outcome
 
