@@ -184,7 +184,7 @@ def test_surrogates_that_cannot_be_made_are_said_to_be_missing(problem, directed
     fit = Fit.begin(replace(problem, predictor=predictor))
     found = evaluate(fit, replace(NOTHING, null_seeds=1, surrogates=3), key=jax.random.key(0))
     assert found.surrogates == {}
-    assert sum("surrogates: surrogates of a connectome with missing connections" in note for note in found.notes) == 2
+    assert sum("connectomes: surrogates of a connectome with missing connections" in note for note in found.notes) == 2
 
 
 def test_settings_that_make_no_sense_are_refused():
