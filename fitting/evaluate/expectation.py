@@ -15,7 +15,7 @@ from fitting.units import in_words
 #: Memory of a process that has imported everything and compiles, beside the numbers of simulations.
 PROCESS_BYTES = 700_000_000
 
-#: On an H200, a program with a gradient took 30 to 55 s to compile, four times as long as on a CPU.
+#: On an H200, programs with a gradient took 30 to 55 s to compile; on a CPU 3 to 14 s.
 GPU_COMPILING = "several minutes of compiling for the GPU (a CPU is sooner ready for a few candidates)"
 
 

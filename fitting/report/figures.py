@@ -163,7 +163,7 @@ def scores(summary: Summary, names: Mapping[str, str]) -> Figure:
     for name, r in summary.nulls.items():
         bars.append((f"sensitivity: {name.replace('_', ' ')}", r, None, GREY))
     for kind, test in summary.surrogates.items():
-        bars.append((KINDS[kind], test.mean, test.sd, GREY))
+        bars.append((KINDS.get(kind, kind), test.mean, test.sd, GREY))
     for name, r in (held_out.baselines if held_out else summary.baselines).items():
         bars.append((names.get(name, name), r, None, BLUE))
     with mpl.rc_context(STYLE):

@@ -88,7 +88,7 @@ def _leak(leak) -> str:
 
 def _surrogates(kind: str, test: SurrogateSummary) -> tuple[str, str]:
     lost = f", {test.without_score} without a steady state" if test.without_score else ""
-    words = f"{test.n} {KINDS[kind]}"
+    words = f"{test.n} {KINDS.get(kind, kind)}"
     if test.refitted:
         return f"fitted like the real one: {words} (p = {test.p:.2g}{lost})", _score(test.mean, test.sd)
     return f"same parameters: {words}{lost}", _score(test.mean, test.sd)
