@@ -54,14 +54,8 @@ class StableStart:
 
         def growing(moves: int) -> int:
             count = problem.predictor.unstable(problem.parameters.values(lowered(moves)))
-            progress(
-                Progress(
-                    self.name,
-                    moves if count else self.most,
-                    self.most,
-                    f"{count} unstable modes" if count else "stable",
-                )
-            )
+            text = f"{count} unstable modes" if count else "stable"
+            progress(Progress(self.name, moves if count else self.most, self.most, text))
             return count
 
         count, move = growing(0), 0
