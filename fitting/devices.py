@@ -68,6 +68,18 @@ def side_by_side(each: int) -> int:
     return 1 if local_devices()[0].platform == "cpu" else max(1, free_bytes() // (2 * each))
 
 
+def turns(count: int, batch: int = 1) -> int:
+    """How often all devices must compute, ``batch`` elements each, until so many are done.
+
+    Examples
+    --------
+    >>> from fitting.devices import device_count, turns
+    >>> turns(3 * device_count()), turns(3 * device_count(), batch=16)
+    (3, 1)
+    """
+    return math.ceil(count / (device_count() * batch))
+
+
 def first_process() -> bool:
     """Whether this process writes files: of several (``jax.distributed``), which share a folder, only one does."""
     return jax.process_index() == 0
@@ -106,7 +118,7 @@ def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., 
     def every(elements, *common):
         count = len(jax.tree.leaves(elements)[0])
         # Rounds of one size, whatever the count: another size would be compiled by itself.
-        rounds = math.ceil(count / (device_count() * batch))
+        rounds = turns(count, batch)
         size = math.ceil(count / (device_count() * rounds))
         if size not in programs:
             programs[size] = compiled(partial(_of_all, function, mesh, size), whole)

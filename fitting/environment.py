@@ -8,6 +8,7 @@ JAX has computed before, its devices stay as they are.
 """
 
 import contextlib
+import importlib.util
 import os
 from typing import Any
 
@@ -42,7 +43,12 @@ def limit_blas_threads():
 def prepare():
     """Set all of it."""
     os.environ.setdefault("NPROC", "1")
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    flags = ["--xla_cpu_multi_thread_eigen=false"]
+    if importlib.util.find_spec("jax_plugins"):
+        # Compiling for a GPU is the work of many threads, which NPROC would forbid. Trying kernels out takes minutes
+        # and gains nothing here, and which one wins may differ when a run is resumed.
+        flags += [f"--xla_gpu_force_compilation_parallelism={cores()}", "--xla_gpu_autotune_level=0"]
+    os.environ.setdefault("XLA_FLAGS", " ".join(flags))
     chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ["XLA_FLAGS"]
     if not chosen and jax.config.values["jax_num_cpu_devices"] < 1:
         with contextlib.suppress(RuntimeError):

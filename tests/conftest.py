@@ -24,6 +24,8 @@ jax.config.update("jax_enable_x64", True)
 
 def pytest_configure(config):
     """Programs are compiled once for all tests, processes and scripts; ``pytest --cache-clear`` forgets them."""
+    if not config.pluginmanager.hasplugin("cacheprovider"):
+        return
     folder = str(config.cache.mkdir("compiled"))
     for name, value in (("jax_compilation_cache_dir", folder), ("jax_persistent_cache_min_compile_time_secs", 0.0)):
         jax.config.update(name, value)

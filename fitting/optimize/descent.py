@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fitting.devices import device_count, local_devices, over_devices
+from fitting.devices import local_devices, over_devices, turns
 from fitting.errors import InputError
 from fitting.objective import least_reliability
 from fitting.optimize.fit import Candidate, Fit
@@ -214,7 +213,9 @@ class Descent:
         candidates = {"average": average, "best step": best, "start": start}
         points = jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), CHECKS, axis=0), *candidates.values())
         keys = jnp.tile(jax.random.split(key, CHECKS), len(candidates))
-        losses = over_devices(lambda one: problem.value(*one)[0])((points, keys)).reshape(len(candidates), CHECKS)
+        losses = over_devices(lambda one: problem.value(*one)[0], problem.at_once())((points, keys)).reshape(
+            len(candidates), CHECKS
+        )
         scores = dict(zip(candidates, losses.mean(1), strict=True))
         chosen = min(candidates, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
         return chosen, candidates[chosen]
@@ -222,8 +223,8 @@ class Descent:
     def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
         forward, backward = problem.predictor.cost(), problem.predictor.cost(gradient=True)
-        turns = math.ceil(problem.seeds / len(local_devices()))
-        seconds = self.steps * turns * backward.seconds + math.ceil(3 * CHECKS / device_count()) * forward.seconds
+        each = turns(problem.seeds, problem.at_once(gradient=True))
+        seconds = self.steps * each * backward.seconds + turns(3 * CHECKS, problem.at_once()) * forward.seconds
         return Cost(seconds, min(len(local_devices()), problem.seeds) * backward.bytes)
 
 

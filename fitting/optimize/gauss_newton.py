@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.devices import device_count, local_devices
+from fitting.devices import local_devices, turns
 from fitting.errors import InputError
 from fitting.objective import Terms
 from fitting.optimize.descent import unreliable, verdict
@@ -270,12 +269,11 @@ class GaussNewton:
 
     def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
-        one, count, devices = problem.predictor.cost(), len(problem.parameters.shared), device_count()
-        turns = math.ceil(self._seeds(problem) / devices)
-        sides = 2 if self.measures else 1
-        differences = math.ceil(self._seeds(problem) * count * sides / devices)
-        slopes = turns * (1 + TANGENT * count) if self.exact else differences
-        predictions = slopes + turns * TYPICAL + math.ceil(count * self.scan / devices)
+        one, count, seeds = problem.predictor.cost(), len(problem.parameters.shared), self._seeds(problem)
+        batch, sides = problem.at_once(), 2 if self.measures else 1
+        differences = turns(seeds * count * sides, batch)
+        slopes = turns(seeds, batch) * (1 + TANGENT * count) if self.exact else differences
+        predictions = slopes + turns(seeds, batch) * TYPICAL + turns(count * self.scan, batch)
         return Cost(predictions * one.seconds, len(local_devices()) * (1 + self.exact * count) * one.bytes)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from fitting.devices import device_count, local_devices, over_devices, rounds_over_devices
+from fitting.devices import local_devices, over_devices, rounds_over_devices, turns
 from fitting.errors import InputError
 from fitting.optimize.fit import Fit, GradientHealth
 from fitting.optimize.problem import Problem
@@ -126,8 +125,8 @@ class GradientCheck:
     def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
         forward, backward = problem.predictor.cost(), problem.predictor.cost(gradient=True)
-        turns = math.ceil(self.seeds / device_count())
-        seconds = turns * (backward.seconds + 3 * forward.seconds) + self.forward * backward.seconds
+        rounds = turns(self.seeds, problem.at_once(gradient=True))
+        seconds = rounds * (backward.seconds + 3 * forward.seconds) + self.forward * backward.seconds
         return Cost(seconds, min(len(local_devices()), self.seeds) * backward.bytes)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fitting.devices import device_count, local_devices, over_devices
+from fitting.devices import local_devices, over_devices, turns
 from fitting.errors import InputError
 from fitting.optimize.descent import Optimizer, adam, guarded_step
 from fitting.optimize.fit import Candidate, Fit, RaceResult
@@ -83,5 +83,5 @@ class Race:
         """See :class:`fitting.optimize.Stage`."""
         backward = problem.predictor.cost(gradient=True)
         halved = [candidates >> number for number in range(int(math.log2(candidates)))]
-        turns = sum(math.ceil(left / device_count()) for left in halved)
-        return Cost(self.steps * turns * backward.seconds, len(local_devices()) * backward.bytes)
+        rounds = sum(turns(left, problem.at_once(gradient=True)) for left in halved)
+        return Cost(self.steps * rounds * backward.seconds, len(local_devices()) * backward.bytes)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.devices import device_count, local_devices, over_devices, side_by_side
+from fitting.devices import device_count, local_devices, on_gpu, over_devices, side_by_side, turns
 from fitting.errors import InputError
 from fitting.optimize.fit import Candidate, Fit, SearchResult, stage_key
 from fitting.optimize.problem import Problem
@@ -171,8 +171,8 @@ class Search:
         """See :class:`fitting.optimize.Stage`."""
         one, devices, own = problem.predictor.cost(), device_count(), len(local_devices())
         most = self.batch or side_by_side(one.bytes)
-        rounds = _rounds(self.population, most, devices) * self.generations
-        rounds += _rounds(3 * self.finalists, most, devices) * self.seeds
+        batch = most if on_gpu() else 1  # a core of a CPU computes a batch one after the other
+        rounds = turns(self.population, batch) * self.generations + turns(3 * self.finalists, batch) * self.seeds
         return Cost(rounds * one.seconds, own * min(most, math.ceil(self.population / devices)) * one.bytes)
 
 
@@ -183,12 +183,6 @@ def search_closer(fit: Fit, note: str, key, progress: Reporter = silent, store: 
     closer = replace(stage, spread=stage.spread / CLOSER, around="best", name="search closer")
     fit = closer.run(fit, stage_key(key, closer.name), progress, store)
     return replace(fit, finished=True, notes=(*fit.notes, note))
-
-
-def _rounds(elements: int, batch: int, devices: int) -> int:
-    """How often a device computes a batch, each as long as its elements one after the other on a CPU."""
-    each = math.ceil(elements / devices)
-    return each if local_devices()[0].platform == "cpu" else math.ceil(each / batch)
 
 
 def evaluator(problem: Problem, point: Mapping[str, Any], names, batch: int | None = None):
