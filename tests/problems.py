@@ -9,13 +9,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import xarray as xr
 
-from fitting.network import DelayBounds, Network
+from fitting.network import NODES, DelayBounds, Network
 from fitting.objective import Objective, Target
 from fitting.optimize import Problem
 from fitting.predict import Cost, LinearResponse, Prediction, Predictor, Simulation
 from fitting.signal import Observation
+
+#: Every node model; all but two of them in tests that are marked slow.
+EVERY_NODE = [
+    name if name in ("wilson_cowan_alpha", "jansen_rit") else pytest.param(name, marks=pytest.mark.slow)
+    for name in NODES
+]
 
 
 def labels_of(count: int) -> list[str]:

@@ -264,7 +264,10 @@ def verdict(problem: Problem, status: str, point) -> tuple[str, str]:
     ends = {p.name: float(point[p.name]) for p in problem.parameters.shared if abs(float(point[p.name])) > AT_BOUND}
     if ends:
         words = ", ".join(f"{name} at its {'upper' if x > 0 else 'lower'} bound" for name, x in ends.items())
-        return "at_bounds", f"The fit ended with {words}: widen it, or fix the parameter."
+        return (
+            "at_bounds",
+            f"The fit ended with {words}: widen it, or fix the parameter. A target without signal ends there, too.",
+        )
     return status, ""
 
 

@@ -177,7 +177,9 @@ def write_html(summary: Summary, pictures: Sequence[Path], command: str, setting
     head, *body = parameter_rows(summary)
     parameters = "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"
     parameters += "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
-    notes = "".join(f"<li>{escape(text)}</li>" for text in [*_reasons(summary), *summary.notes])
+    reasons, notes = (
+        "".join(f"<li>{escape(text)}</li>" for text in sentences) for sentences in (_reasons(summary), summary.notes)
+    )
     images = "".join(
         f'<figure><img alt="{escape(p.stem.replace("_", " "))}" src="data:image/png;base64,'
         f'{base64.b64encode(p.read_bytes()).decode()}">'
@@ -191,10 +193,10 @@ def write_html(summary: Summary, pictures: Sequence[Path], command: str, setting
     content = (
         f'<p class="headline">{escape(headline(summary))}</p>'
         f"<p>Status: {escape(summary.status)} after {summary.steps} steps; seed {summary.seed}; "
-        f"{summary.wall_seconds:.0f} s.</p>"
+        f"{summary.wall_seconds:.0f} s.</p><ul>{notes}</ul>"
         "<h2>Scores: correlation with the target's connectivity</h2>"
         f'<div class="scroll"><table>{rows(score_rows(summary))}</table></div>'
-        f'<h2>Parameters</h2><div class="scroll"><table>{parameters}</table></div><ul>{notes}</ul>'
+        f'<h2>Parameters</h2><div class="scroll"><table>{parameters}</table></div><ul>{reasons}</ul>'
         f'<h2>Figures</h2><div class="figures">{images}</div>'
         f"<h2>How to reproduce</h2><pre>{escape(command)}</pre>"
         f"<details><summary>Settings</summary><pre>{escape(settings)}</pre></details>"

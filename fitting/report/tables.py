@@ -9,6 +9,9 @@ from rich.table import Table
 from fitting.evaluate.nulls import KINDS
 from fitting.report.summary import BASELINE_NAMES, Summary, SurrogateSummary, headline
 
+#: Times its lower end by which the upper end of an interval makes a parameter known roughly.
+ROUGH = 3.0
+
 
 def _show(value) -> str:
     if value is None:
@@ -63,6 +66,8 @@ def parameter_rows(summary: Summary) -> list[list[str]]:
     for name, p in summary.parameters.items():
         interval = f"{p.interval[0]:.3g} to {p.interval[1]:.3g}" if p.interval else "-"
         answer = {True: "yes", False: "not identifiable", None: "not measured"}[p.identifiable]
+        if p.identifiable and p.interval and 0 < ROUGH * p.interval[0] < p.interval[1]:
+            answer = "roughly"
         unit = "" if p.unit == "1" else p.unit
         rows.append([name, _show(p.initial), _show(p.fitted), _show(p.true), unit, interval, answer])
     return rows

@@ -17,6 +17,7 @@ from fitting.signal import Observation
 VALUES = {"k": 1.2, "signal_speed": 4.0, "sigma": 0.01}
 
 
+@pytest.mark.slow
 def test_the_fitted_model_is_fitted_again(directed):
     """A refit that keeps what it is given: synthetic targets are those of the fitted parameters."""
     observation = Observation(band=(8.0, 12.0), low_pass=None, orthogonalize=False, transient=0.5, trim=0.5)

@@ -32,6 +32,7 @@ def observed_as(problem, observation):
     return replace(problem, predictor=replace(problem.predictor, observation=observation))
 
 
+@pytest.mark.slow
 def test_views_score_the_same_simulations_otherwise(problem):
     """The problem's own view gives its own scores, another band those of a problem with that band."""
     other = replace(problem.observation, band=(15.0, 25.0))

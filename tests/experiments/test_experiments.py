@@ -15,7 +15,9 @@ import pytest
 import xarray as xr
 from hydra import compose, initialize_config_dir
 from rich.console import Console
+from scripting.command import refuse_dashes
 
+from fitting import InputError
 from fitting.data import aal2
 from fitting.data import hcp_aal2 as embedded
 
@@ -350,13 +352,11 @@ def test_bad_command_lines_get_a_sentence_and_no_traceback(tmp_path):
 
 
 def test_settings_that_are_written_as_options_are_refused():
-    for arguments, words in (
-        (["--solver", "response"], "--solver is a setting; write it without dashes: solver=VALUE"),
-        (["seed=1", "--fit.steps=5"], "write it without dashes: fit.steps=5"),
-    ):
-        done = run("fit.py", *arguments)
-        assert done.returncode == 2
-        assert words in done.stderr
+    done = run("fit.py", "seed=1", "--fit.steps=5")
+    assert done.returncode == 2
+    assert "write it without dashes: fit.steps=5" in done.stderr
+    with pytest.raises(InputError, match="--solver is a setting; write it without dashes: solver=VALUE"):
+        refuse_dashes(["--solver", "response"])
     assert run("fit.py", "--cfg", "job", "--package", "seed").stdout.split() == ["0"]
 
 
@@ -524,6 +524,7 @@ def test_data_of_a_recording_bring_the_meg_observation():
         assert config.observation.orthogonalize is False
 
 
+@pytest.mark.slow
 def test_benchmark_prints_json_lines(tmp_path):
     done = run("benchmark.py", "case=envelope_fc_32_bits", f"hydra.run.dir={tmp_path / 'new'}")
     assert done.returncode == 0, done.stderr
@@ -656,7 +657,10 @@ def test_describe_says_what_was_loaded(tmp_path, rng):
         assert (tmp_path / "run" / "figures" / f"{name}.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("script", ["fit", "recover", "poor_start", "describe", "evaluate", "simulate"])
+OTHER_SCRIPTS = ("recover", "poor_start", "describe", "evaluate", "simulate")
+
+
+@pytest.mark.parametrize("script", ["fit", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_SCRIPTS)])
 def test_settings_of_jax_are_made_before_it_computes(script):
     """Importing the library makes JAX compute, and a setting made after that is not heard."""
     code = f"""
@@ -725,16 +729,14 @@ ENTRY %main (rows.4: f32[5,4]) -> f32[5,4] {
     assert work_of(program.replace("TURNS", "")) == (1 + 3, 80 + 4 + 16 + 1)
 
 
-def test_counting_kernels_without_a_compiler_says_what_to_install():
+def test_counting_kernels_without_a_compiler_says_what_to_install(monkeypatch, capsys):
     import kernels
 
-    done = run("kernels.py", "case=nothing")
-    assert done.returncode == 2
-    assert "unknown case nothing; choose from candidates_1," in done.stderr
-    if not kernels.has_compiler():
-        done = run("kernels.py", "case=candidates_1")
-        assert done.returncode == 2
-        assert "pip install 'fitting[cuda]'" in done.stderr
+    assert kernels.main(["case=nothing"]) == 2
+    assert "unknown case nothing; choose from candidates_1," in capsys.readouterr().err
+    monkeypatch.setattr(kernels, "has_compiler", lambda: False)
+    assert kernels.main(["case=candidates_1"]) == 2
+    assert "pip install 'fitting[cuda]'" in capsys.readouterr().err
 
 
 def test_the_table_of_a_gpu():

@@ -30,6 +30,7 @@ from fitting.response import unstable_roots
 PAGE = Path(__file__).resolve().parents[2] / "experiments" / "explore.py"
 
 
+@pytest.mark.slow
 def test_the_operating_point_is_what_the_predictor_says():
     network = ft.Network(ft.hcp_aal2(regions=6), parameters={"drive": 0.6})
     response = ft.LinearResponse(network, ft.Observation(orthogonalize=False))

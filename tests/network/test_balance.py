@@ -21,8 +21,15 @@ WEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("node", WEIGHTS)
-@pytest.mark.parametrize("coupling", ["diffusive", "additive"])
+@pytest.mark.parametrize(
+    ("node", "coupling"),
+    [
+        ("wilson_cowan_alpha", "diffusive"),
+        pytest.param("wilson_cowan_alpha", "additive", marks=pytest.mark.slow),
+        pytest.param("wilson_cowan_notebook", "diffusive", marks=pytest.mark.slow),
+        ("wilson_cowan_notebook", "additive"),
+    ],
+)
 def test_every_region_is_at_its_target(directed, node, coupling):
     """At the steady state of the linearised network and in a simulation without noise, whatever couples and drives."""
     weight, target = WEIGHTS[node]
@@ -64,7 +71,7 @@ def test_the_weight_is_that_of_plasticity(directed):
     np.testing.assert_allclose(weight, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("predictor", ["response", "simulation"])
+@pytest.mark.parametrize("predictor", [pytest.param("response", marks=pytest.mark.slow), "simulation"])
 def test_gradients_are_central_differences(directed, predictor):
     """By the target activity and by what moves the balance."""
     network = replace(network_of(*directed, drive=0.6), balance="wIE")

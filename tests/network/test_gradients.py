@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import network_of
+from problems import EVERY_NODE, network_of
 
-from fitting.network import NODES, Adjoint, simulate
+from fitting.network import Adjoint, simulate
 
 DT = 0.25
 
@@ -113,7 +113,7 @@ def test_nearest_delays_have_no_gradient_for_speed(directed):
     assert float(jax.grad(loss)(3.0)) == 0.0
 
 
-@pytest.mark.parametrize("preset", NODES)
+@pytest.mark.parametrize("preset", EVERY_NODE)
 def test_every_node_has_exact_gradients(preset, directed):
     network = network_of(*directed, node=preset)
     values = {"k": jnp.asarray(0.1), "signal_speed": jnp.asarray(3.0), "sigma": jnp.asarray(0.05)}

@@ -114,6 +114,7 @@ def test_a_fit_from_a_poor_start_is_as_good_as_the_truth(directed):
     assert result.initial["k"] == pytest.approx(0.8)
 
 
+@pytest.mark.slow
 def test_one_key_is_one_fit(problem):
     runs = [descend(problem, optax.adam(0.2), steps=3, key=jax.random.key(5)) for _ in range(2)]
     np.testing.assert_array_equal(runs[0].history["loss"], runs[1].history["loss"])

@@ -424,6 +424,7 @@ def test_a_fit_that_is_declared_again_is_the_same(strategy):
         assert np.isfinite(float(terms.loss))
 
 
+@pytest.mark.slow
 def test_a_polish_follows_the_network_of_its_fit(tmp_path):
     """Not the one that its predictor was declared with, and in a file of its own."""
     problem, simulation = tiny("response")

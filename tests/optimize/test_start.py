@@ -23,6 +23,7 @@ def problem(directed, drive, lower=0.2, k=3.0):
     return Problem(LinearResponse(network, observation), parameters, target_of(fc + fc.T), Objective(spectrum=0.0))
 
 
+@pytest.mark.slow
 def test_a_stable_start_stays_where_it_is(directed):
     fit = Fit.begin(problem(directed, 0.5))
     assert StableStart().run(fit, jax.random.key(0)) is fit

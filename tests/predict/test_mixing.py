@@ -82,6 +82,7 @@ def test_closed_form_is_that_of_long_simulations(network, orthogonalize):
     assert np.abs(closed[UPPER] - np.asarray(without)[UPPER]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_two_mixed_sources_are_told_apart_by_orthogonalisation():
     """Without connections: mixing correlates two envelopes, and orthogonalisation takes all of that away."""
     apart = network_of(np.zeros((2, 2)), np.full((2, 2), 40.0), drive=0.6)

@@ -3,6 +3,7 @@
 import html
 import io
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fitting.errors import InputError
 from fitting.optimize import Parameter, Problem
 from fitting.report import Summary, draw, headline, read_fit, table, write_html
 from fitting.report.page import CAPTIONS
-from fitting.report.tables import score_rows
+from fitting.report.tables import parameter_rows, score_rows
 from fitting.signal import Observation
 
 LABELS = ["A.L", "A.R", "B.L"]
@@ -75,6 +76,23 @@ def test_tables_have_every_score_beside_what_it_is_worth(results):
     assert not any("held out" in name for name in bare)
 
 
+@pytest.mark.parametrize(
+    ("interval", "identifiable", "answer"),
+    [
+        ([1.0, 2.9], True, "yes"),
+        ([1.0, 3.1], True, "roughly"),
+        ([-1.0, 3.0], True, "yes"),
+        ([1.0, 9.0], False, "not identifiable"),
+        (None, True, "yes"),
+    ],
+)
+def test_a_wide_interval_makes_a_parameter_known_roughly(interval, identifiable, answer, results):
+    summary = results().summary
+    k = replace(summary.parameters["k"], interval=interval, identifiable=identifiable)
+    (row,) = parameter_rows(replace(summary, parameters={"k": k}))[1:]
+    assert row[-1] == answer
+
+
 def test_figures_refuse_regions_that_are_not_there(results, tmp_path):
     _, _, summary, data = results()
     with pytest.raises(InputError, match=r"no region is called 'C.L'; choose from A.L, A.R, B.L"):
@@ -131,6 +149,7 @@ def test_a_fit_is_read_as_it_was_written(results, tmp_path):
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(results, tmp_path):
     """No error in the console, nothing asked of a network, every figure there, and nothing wider than a phone."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)

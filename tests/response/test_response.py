@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
-from problems import network_of, target_of
+from problems import EVERY_NODE, network_of, target_of
 
 from fitting import InputError
-from fitting.network import NODES, simulate
+from fitting.network import simulate
 from fitting.optimize import Descent, Parameter, Parameters, Problem, solve
 from fitting.predict import LinearResponse, Simulation
 from fitting.response import (
@@ -75,6 +75,7 @@ def test_gradients_know_that_the_start_moves_with_the_parameters(directed):
     np.testing.assert_allclose(forward, reverse, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_departure_tells_rest_from_what_is_not(network, directed):
     assert departure(network, VALUES, dt=DT, duration=4000.0) < 1e-6
     oscillating = network_of(*directed, drive=0.9, speed_bounds=(1.0, 20.0))
@@ -82,7 +83,7 @@ def test_departure_tells_rest_from_what_is_not(network, directed):
     assert departure(oscillating, VALUES, dt=DT, duration=4000.0) > 0.01
 
 
-@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("node", EVERY_NODE)
 def test_every_node_has_a_steady_state_and_spectra(node, directed):
     weights, lengths = directed
     network = network_of(weights / weights.max(), lengths, node=node, coupling="additive", parameters={"k": 0.01})
@@ -318,6 +319,7 @@ def test_thirty_two_bits(network):
     np.testing.assert_allclose(rounded, exact, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_fit_finds_the_parameters_behind_a_matrix(network):
     import optax
 
