@@ -345,7 +345,8 @@ def _doubts(fit: Fit, evaluation: Evaluation) -> list[str]:
     if not fit.problem.predictor.noisy and own is not None and not score > own - CONFIRMED:
         said.append(
             f"Simulations do not confirm the fit: r {own:.3f} as fitted, without noise, and {score:.3f} by their mean "
-            "FC. Longer simulations (evaluation.duration) or more seeds (evaluation.fresh_seeds) tell whether that is noise."
+            "FC. Longer simulations (evaluation.duration) or more seeds (evaluation.fresh_seeds) tell whether that is "
+            "noise."
         )
     if best is not None and not score > baselines[best]:
         said.append(
