@@ -34,12 +34,13 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 html_theme = "pydata_sphinx_theme"
 html_theme_options = {
-    "header_links_before_dropdown": 3,
+    "header_links_before_dropdown": 4,
     "navigation_with_keys": False,
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"**": ["sidebar-nav-bs"]}
+# Only the gallery and the reference (api) have pages below them to navigate to.
+html_sidebars = {"a*/*": ["sidebar-nav-bs"], "[!a]*": []}
 html_title = "fitting"
 autodoc_typehints = "none"
 autodoc_member_order = "alphabetical"
