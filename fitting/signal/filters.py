@@ -13,7 +13,7 @@ poles very close to the unit circle, so that 32-bit floats can hold a 0.1 Hz cut
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -237,10 +237,15 @@ def sosfiltfilt(sos: np.ndarray, x: Float[Array, ...], axis: int = 0) -> Float[A
     >>> [round(float(v), 3) for v in y[400:600].std(0)]
     [0.707, 0.0]
     """
-    design, x = filter_blocks(sos), _floating(x)
-    samples = x.shape[axis]
-    edge = check_longer_than_padding(sos, samples)
+    x = _floating(x)
+    return _both_ways(filter_blocks(sos), x, check_longer_than_padding(sos, x.shape[axis]), axis)
+
+
+@partial(jax.jit, static_argnames=("edge", "axis"))
+def _both_ways(design: _Blocks, x, edge: int, axis: int):
+    """Forwards and backwards, each end extended by so many samples; one program even where nothing else is compiled."""
     x = jnp.moveaxis(x, axis, -1)
+    samples = x.shape[-1]
     first, last = x[..., :1], x[..., -1:]
     head = 2 * first - x[..., edge:0:-1]
     tail = 2 * last - x[..., -2 : -edge - 2 : -1]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.signal
@@ -83,7 +86,12 @@ def hilbert(x: Float[Array, ...], axis: int = 0) -> Complex[Array, ...]:
     >>> bool(jnp.abs(jnp.abs(z) - 1).max() < 1e-5)
     True
     """
-    x = jnp.moveaxis(_floating(x), axis, -1)
+    return _hilbert(_floating(x), axis)
+
+
+@partial(jax.jit, static_argnames="axis")
+def _hilbert(x, axis: int):
+    x = jnp.moveaxis(x, axis, -1)
     samples = x.shape[-1]
     step = np.zeros(samples)
     step[0] = 1.0
@@ -139,6 +147,11 @@ def welch(
             f"a window of {window:g} s is {length} samples at {fs:g} Hz; it needs at least 2 and at most the "
             f"signal's {x.shape[0]}"
         )
+    return np.fft.rfftfreq(length, 1 / fs), _density(x, fs, length)
+
+
+@partial(jax.jit, static_argnames=("fs", "length"))
+def _density(x, fs: float, length: int):
     starts = np.arange(0, x.shape[0] - length + 1, length - length // 2)
     pieces = x[starts[:, None] + np.arange(length)]
     taper = scipy.signal.get_window("hann", length)
@@ -149,4 +162,4 @@ def welch(
     double[0] = 1.0
     if length % 2 == 0:
         double[-1] = 1.0
-    return np.fft.rfftfreq(length, 1 / fs), power * jnp.asarray(double, x.dtype)[:, None]
+    return power * jnp.asarray(double, x.dtype)[:, None]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.fft
@@ -60,24 +62,31 @@ class Symmetric:
 
     def __call__(self, x: Float[Array, ...], axis: int = 0) -> Float[Array, ...]:
         """See :class:`ZeroPhase`."""
-        x = jnp.moveaxis(jnp.asarray(x), axis, -1)
-        samples, half = x.shape[-1], len(self.taps) // 2
-        edge = max(min(len(self.taps), samples) - 1, 0)
-        if samples < 2:
-            raise InputError(f"a signal of {samples} sample(s) is too short to be filtered")
-        head = 2 * x[..., :1] - x[..., edge:0:-1]
-        tail = 2 * x[..., -1:] - x[..., -2 : -edge - 2 : -1]
-        x = jnp.concatenate([head, x, tail], axis=-1)
-        length = scipy.fft.next_fast_len(x.shape[-1] + len(self.taps) - 1, real=True)
-        response = jnp.fft.rfft(jnp.asarray(self.taps, x.dtype), length)
-        y = jnp.fft.irfft(jnp.fft.rfft(x, length) * response, length)
-        return jnp.moveaxis(y[..., edge + half : edge + half + samples], -1, axis)
+        x = jnp.asarray(x)
+        if x.shape[axis] < 2:
+            raise InputError(f"a signal of {x.shape[axis]} sample(s) is too short to be filtered")
+        return _once(self.taps, x, axis)
 
     def gain(self, frequencies):
         """See :class:`ZeroPhase`."""
         turns = 2 * np.pi * np.asarray(frequencies, float)[..., None] / self.fs
         half = len(self.taps) // 2
         return self.taps[half] + 2 * (np.cos(turns * np.arange(1, half + 1)) @ self.taps[half + 1 :])
+
+
+@partial(jax.jit, static_argnames="axis")
+def _once(taps, x, axis: int):
+    """Convolve with symmetric taps; ends are reflected."""
+    x = jnp.moveaxis(x, axis, -1)
+    samples, half = x.shape[-1], len(taps) // 2
+    edge = min(len(taps), samples) - 1
+    head = 2 * x[..., :1] - x[..., edge:0:-1]
+    tail = 2 * x[..., -1:] - x[..., -2 : -edge - 2 : -1]
+    x = jnp.concatenate([head, x, tail], axis=-1)
+    length = scipy.fft.next_fast_len(x.shape[-1] + len(taps) - 1, real=True)
+    response = jnp.fft.rfft(jnp.asarray(taps, x.dtype), length)
+    y = jnp.fft.irfft(jnp.fft.rfft(x, length) * response, length)
+    return jnp.moveaxis(y[..., edge + half : edge + half + samples], -1, axis)
 
 
 def _low_pass_taps(edge: float, width: float, fs: float) -> np.ndarray:
