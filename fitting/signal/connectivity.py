@@ -351,7 +351,12 @@ def fc_matrix(x: Float[Array, "time region"]) -> Float[Array, "region region"]:
     1.0
     """
     check_signals(x)
-    x = _sized(jnp.asarray(x, jnp.result_type(x, float)))
+    return _fc_matrix(jnp.asarray(x, jnp.result_type(x, float)))
+
+
+@jax.jit
+def _fc_matrix(x):
+    x = _sized(x)
     floor = _rounding(x.T)
     x = _demean(x.T)
     covariance = jnp.matmul(x, x.T, precision=lax.Precision.HIGHEST)
@@ -416,6 +421,11 @@ def upper_pairs(
 
 def pearson(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:
     """Pearson correlation of two vectors; zero (with gradient zero) where one is constant."""
+    return _pearson(jnp.asarray(a), jnp.asarray(b))
+
+
+@jax.jit
+def _pearson(a, b):
     a, b = _demean(a), _demean(b)
     return _correlation((a * b).sum(), (a**2).sum(), (b**2).sum())
 
