@@ -45,8 +45,8 @@ def prepare():
     os.environ.setdefault("NPROC", "1")
     flags = ["--xla_cpu_multi_thread_eigen=false"]
     if importlib.util.find_spec("jax_plugins"):
-        # Compiling for a GPU is the work of many threads, which NPROC would forbid. Trying kernels out takes minutes
-        # and gains nothing here, and which one wins may differ when a run is resumed.
+        # Compiling for a GPU is the work of many threads, which NPROC would forbid. Trying kernels out takes longer
+        # and gains little here, and which one wins may differ when a run is resumed.
         flags += [f"--xla_gpu_force_compilation_parallelism={cores()}", "--xla_gpu_autotune_level=0"]
     os.environ.setdefault("XLA_FLAGS", " ".join(flags))
     chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "device_count" in os.environ["XLA_FLAGS"]

@@ -147,7 +147,7 @@ def welch(
             f"a window of {window:g} s is {length} samples at {fs:g} Hz; it needs at least 2 and at most the "
             f"signal's {x.shape[0]}"
         )
-    return np.fft.rfftfreq(length, 1 / fs), _density(x, fs, length)
+    return np.fft.rfftfreq(length, 1 / fs), _density(x, float(fs), length)
 
 
 @partial(jax.jit, static_argnames=("fs", "length"))
