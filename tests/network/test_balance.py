@@ -27,7 +27,7 @@ WEIGHTS = {
         ("wilson_cowan_alpha", "diffusive"),
         pytest.param("wilson_cowan_alpha", "additive", marks=pytest.mark.slow),
         pytest.param("wilson_cowan_notebook", "diffusive", marks=pytest.mark.slow),
-        ("wilson_cowan_notebook", "additive"),
+        pytest.param("wilson_cowan_notebook", "additive", marks=pytest.mark.slow),
     ],
 )
 def test_every_region_is_at_its_target(directed, node, coupling):
@@ -50,6 +50,7 @@ def test_every_region_is_at_its_target(directed, node, coupling):
     np.testing.assert_allclose(same.steady, linear.steady, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_weight_is_that_of_plasticity(directed):
     """The rule followed on the simulated network, a small step after every 200 ms, ends at the same weights."""
     network = replace(network_of(*directed, drive=0.6), balance="wIE", coupling="additive")

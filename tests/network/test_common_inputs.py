@@ -86,7 +86,8 @@ def test_closed_form_is_that_of_long_simulations(network):
     assert np.abs(closed[upper] - without[upper]).max() > 0.2
 
 
-@pytest.mark.parametrize("predictor", [pytest.param("response", marks=pytest.mark.slow), "simulation"])
+@pytest.mark.slow
+@pytest.mark.parametrize("predictor", ["response", "simulation"])
 def test_gradients_of_common_inputs_are_central_differences(network, predictor):
     """By each region's strength."""
     load = Parameter("common_1", LOADS["common_1"], -3.0, 3.0, per_region=True)

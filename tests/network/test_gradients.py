@@ -150,6 +150,7 @@ def test_sigma_zero_and_silence_have_finite_gradients(directed):
     assert np.isfinite(float(gradient))
 
 
+@pytest.mark.slow
 def test_memory_of_the_adjoint_is_a_few_numbers_per_region_and_step(directed):
     """Doubling the length may add at most 8 numbers per region and step, in the whole compiled program."""
     network = network_of(*directed, drive=0.6)

@@ -84,7 +84,8 @@ def test_what_cannot_follow_a_map_is_refused(parameter, words, network):
         Parameters([parameter()], network)
 
 
-@pytest.mark.parametrize("predictor", [pytest.param("response", marks=pytest.mark.slow), "simulation"])
+@pytest.mark.slow
+@pytest.mark.parametrize("predictor", ["response", "simulation"])
 def test_gradients_of_coefficients_are_central_differences(network, predictor):
     values = {"k": 1.0, "drive": 0.5, "drive.log_strength": 0.4, "drive.hemisphere": -0.2}
     names = ("drive", "drive.log_strength", "drive.hemisphere")

@@ -214,7 +214,7 @@ def coupled_oscillators(frequencies, strength):
     return root @ root.conj().swapaxes(1, 2)
 
 
-@pytest.mark.parametrize(("strength", "coherency_up_to"), [(0.4, 0.3), (1.0, 0.6)])
+@pytest.mark.parametrize(("strength", "coherency_up_to"), [(0.4, 0.3), pytest.param(1.0, 0.6, marks=pytest.mark.slow)])
 def test_low_passed_orthogonalised_connectivity_is_that_of_gaussian_signals(strength, coherency_up_to):
     """20 000 s: about 20 000 independent samples after a low-pass at 0.5 Hz, standard error of a correlation 0.007."""
     observation = Observation(low_pass=0.5)

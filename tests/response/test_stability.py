@@ -16,7 +16,8 @@ from fitting.response.linear import Linear, polynomial
 from fitting.response.spectra import _folded_moments
 
 
-@pytest.mark.parametrize("drive", [pytest.param(0.55, marks=pytest.mark.slow), 0.75])
+@pytest.mark.slow
+@pytest.mark.parametrize("drive", [0.55, 0.75])
 def test_no_root_of_the_measured_connectome_is_right_of_those_that_are_watched(drive, rng):
     """80 regions that differ; the argument principle counts all roots, and shares nothing with the search for some."""
     network = Network(hcp_aal2(), parameters={"drive": 0.6})

@@ -288,7 +288,11 @@ def test_effective_samples_tell_how_correlations_of_independent_signals_scatter(
 
 @pytest.mark.parametrize(
     ("regions", "samples", "dtype", "limit"),
-    [(94, 6000, "float64", 400e6), (94, 6000, "float32", 400e6), (400, 30_000, "float32", 2e9)],
+    [
+        pytest.param(94, 6000, "float64", 400e6, marks=pytest.mark.slow),
+        pytest.param(94, 6000, "float32", 400e6, marks=pytest.mark.slow),
+        (400, 30_000, "float32", 2e9),
+    ],
 )
 def test_memory_of_value_and_gradient(regions, samples, dtype, limit):
     """Of the compiled program, before it runs; all pairs at all times would be 0.4 and 19 GB in 64 and 32 bits."""

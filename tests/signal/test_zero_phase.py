@@ -62,6 +62,7 @@ def test_envelope_connectivity_with_fir_filters_is_a_loop_over_mne(rng):
     np.testing.assert_allclose(found, (expected + expected.T) / 2, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_gradients_of_fir_filters_are_central_differences(rng):
     x = jnp.asarray(rng.standard_normal((600, 3)))
     direction = jnp.asarray(rng.standard_normal((600, 3)))
