@@ -166,7 +166,8 @@ def run_apart(program: str, path: Path, out: Path, names: Iterable[str] = ()):
     """Run a reader as a process of its own; refuses a file on which it fails, crashes or does not end."""
     kind = f"{path} is not a readable {path.suffix[1:].upper()} file of plain arrays"
     script = str(Path(__file__).with_name(f"{program}.py"))
-    command = [sys.executable, script, str(path.resolve()), str(out), str(LARGEST), *sorted(names)]
+    # What a reader's own libraries warn of is no part of its sentence.
+    command = [sys.executable, "-W", "ignore", script, str(path.resolve()), str(out), str(LARGEST), *sorted(names)]
     longest = 20 + path.stat().st_size / SLOWEST
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=longest)
