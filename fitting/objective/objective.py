@@ -73,14 +73,13 @@ def disattenuated_correlation(
     >>> round(float(disattenuated_correlation([a, a], a)), 4)
     1.0
     """
-    upper = upper_pairs(target.shape[0], pairs)
-    t = target[upper] - target[upper].mean()
-    parts = [m[upper] - m[upper].mean() for m in replicates]
-    mean, total, shared = _moments(parts)
-    size = jnp.maximum(shared, least_reliability(len(parts)) * total) * (t**2).mean()
+    values, t = _chosen(replicates, target, pairs)
+    t = t - t.mean()
+    mean, total, shared = _moments(values)
+    size = jnp.maximum(shared, least_reliability(len(values)) * total) * (t**2).mean()
     # Where nothing varies nothing correlates; what is not finite stays so.
     constant = size <= 0
-    covariance = (mean * t).mean()
+    covariance = ((mean - mean.mean()) * t).mean()
     return jnp.where(constant, 0.0, covariance / jnp.sqrt(jnp.where(constant, 1.0, size)))
 
 
@@ -120,8 +119,7 @@ def concordance(
     >>> round(float(concordance([a], a)), 4), round(float(concordance([2 * a], a)), 4)
     (1.0, 0.4706)
     """
-    upper = upper_pairs(target.shape[0], pairs)
-    values, t = [m[upper] for m in replicates], target[upper]
+    values, t = _chosen(replicates, target, pairs)
     mean, total, shared = _moments(values)
     apart = (mean.mean() - t.mean()) ** 2
     size = jnp.maximum(shared, least_reliability(len(values)) * total) + t.var() + apart
@@ -130,9 +128,14 @@ def concordance(
     return jnp.where(constant, 0.0, 2 * covariance / jnp.where(constant, 1.0, size))
 
 
+def _chosen(replicates, target, pairs):
+    """Replicates (replicate, pair) and the target (pair), each pair once."""
+    rows, columns = upper_pairs(target.shape[0], pairs)
+    return jnp.asarray(replicates)[:, rows, columns], target[rows, columns]
+
+
 def _moments(values):
     """Mean of replicates, their mean variance, and the variance that they share."""
-    values = jnp.stack(list(values))
     total, shared = _products(values - values.mean(1, keepdims=True))
     return values.mean(0), total, shared
 
@@ -273,7 +276,6 @@ def terms_of(loss: Float[Array, ""], prediction: Prediction, target: Target) -> 
     distance = jnp.zeros(())
     if prediction.spectra is not None and target.spectrum is not None:
         distance = spectral_distance(prediction.spectra, target.spectrum)
-    upper = upper_pairs(target.fc.shape[0], target.pairs)
-    _, total, shared = _moments([replicate[upper] for replicate in prediction.replicates])
+    _, total, shared = _moments(_chosen(prediction.replicates, target.fc, target.pairs)[0])
     reliability = jnp.where(total <= 0, 1.0, shared / jnp.where(total <= 0, 1.0, total))
     return Terms(loss, fc_correlation(prediction.fc, target.fc, target.pairs), distance, reliability)

@@ -139,9 +139,9 @@ class Linearized:
             x, key = element
             return problem.predict(problem.parameters.values(at(x)), problem.keys(key)[0])
 
-        def tangents(element):
+        def linearized(element):
             x, key = element
-            along = jax.vmap(lambda d: jax.jvp(lambda x: predict((x, key), ahead), (x,), (d,))[1])
+            along = jax.vmap(lambda d: jax.jvp(lambda x: predict((x, key), ahead), (x,), (d,)), out_axes=(None, 0))
             return along(jnp.eye(len(names), dtype=x.dtype))
 
         def terms(x, prediction):
@@ -162,7 +162,7 @@ class Linearized:
             return here, gradient, hessian
 
         self._predict = over_devices(predict, problem.at_once())
-        self._tangents = over_devices(tangents, problem.at_once())
+        self._linearized = over_devices(linearized, problem.at_once())
         self._expand = compiled(expand)
         self._losses = compiled(jax.vmap(lambda x, prediction: terms(x, prediction).loss))
 
@@ -180,6 +180,13 @@ class Linearized:
         predictions = self._predictions(self._predict, points, self.keys[:1])
         return np.asarray(self._losses(jnp.asarray(points, jnp.result_type(float)), predictions), float)
 
+    def linearized(self, x: np.ndarray, how: str):
+        """Predictions and slopes, as :meth:`predict` and :meth:`slopes`: exact slopes come with their predictions."""
+        if how == "exact":
+            return self._predictions(self._linearized, [x], self.keys)
+        prediction = self.predict(x)
+        return prediction, self.slopes(x, prediction, how)
+
     def slopes(self, x: np.ndarray, prediction, how: str):
         """Derivatives of the prediction of every seed by every parameter.
 
@@ -187,7 +194,7 @@ class Linearized:
         a chaotic network does not blow up.
         """
         if how == "exact":
-            return self._predictions(self._tangents, [x], self.keys)
+            return self.linearized(x, how)[1]
         # One side is the middle's, where bounds do not flatten what there is to see.
         moves = np.where(x > 0, -DIFFERENCE, DIFFERENCE)
         sides = (1,) if how == "one-sided" else (1, -1)

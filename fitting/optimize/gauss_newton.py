@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -173,8 +174,8 @@ class GaussNewton:
         return path
 
     def _follow(self, x: np.ndarray, model: Linearized, calls: _Calls, tell) -> _Path:
-        prediction, how = calls(model.predict, x), self._how
-        slopes = calls(model.slopes, x, prediction, how)
+        how = self._how
+        prediction, slopes = calls.several(2, model.linearized, x, how)
         here, damping, measured, trusted = model.expand(x, prediction, slopes), DAMPING, x, how != "exact"
         points, expansions, status = [x], [here], "max_steps"
         tell(0, x, here)
@@ -303,16 +304,26 @@ class _Calls:
         self.record, self.count, self.interrupt = record, 0, Interrupt()
 
     def __call__(self, function, *arguments):
-        label = f"call_{self.count:03d}_"
-        self.count += 1
+        """What a function returns: an array or predictions."""
+        return self.several(1, lambda: (function(*arguments),))[0]
+
+    def several(self, count: int, function, *arguments) -> Sequence:
+        """As many such results, which one call returns."""
+        labels = [f"call_{self.count + i:03d}_" for i in range(count)]
+        self.count += count
+        known = [self._known(label) for label in labels]
+        if all(result is not None for result in known):
+            return known
+        results, arrays = function(*arguments), dict(self.record.arrays)
+        for label, result in zip(labels, results, strict=True):
+            arrays |= {f"{label}{i}": leaf for i, leaf in enumerate(jax.tree.leaves(result))}
+        self.record.arrays = arrays
+        self.record.save(arrays)
+        return results
+
+    def _known(self, label: str):
         # NumPy's arrays, as functions return them: JAX would compute what follows to other bits.
-        known: list[Any] = [value for name, value in sorted(self.record.arrays.items()) if name.startswith(label)]
-        if known:
-            return (
-                known[0] if len(known) == 1 else Prediction(known[0], known[1] if len(known) > 2 else None, known[-1])
-            )
-        result = function(*arguments)
-        leaves = {f"{label}{i}": leaf for i, leaf in enumerate(jax.tree.leaves(result))}
-        self.record.arrays = dict(self.record.arrays) | leaves
-        self.record.save(self.record.arrays)
-        return result
+        leaves: list[Any] = [value for name, value in sorted(self.record.arrays.items()) if name.startswith(label)]
+        if len(leaves) > 1:
+            return Prediction(leaves[0], leaves[1] if len(leaves) > 2 else None, leaves[-1])
+        return leaves[0] if leaves else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -133,9 +134,9 @@ class Simulation(Predictor):
         """See :class:`Predictor`."""
         signals = self._settled(activity, observation)
         length = signals.shape[0] // self.replicates
-        parts = [signals[i * length : (i + 1) * length] for i in range(self.replicates)]
-        spectra = jnp.stack([observation.spectrum(part) for part in parts]) if spectrum else None
-        return Prediction(jnp.stack([observation.simulated_fc(part) for part in parts]), spectra, jnp.zeros(()))
+        parts = signals[: length * self.replicates].reshape(self.replicates, length, -1)
+        spectra = jax.vmap(observation.spectrum)(parts) if spectrum else None
+        return Prediction(jax.vmap(observation.simulated_fc)(parts), spectra, jnp.zeros(()))
 
     def cost(self, gradient: bool = False) -> Cost:
         """See :class:`Predictor`."""
