@@ -109,8 +109,7 @@ class LinearResponse(Predictor):
         slowest, fastest = max(low / 2, low - (high - low) / 2), high + (high - low) / 2
         own = own_modes(linear)
         near = (jnp.abs(own.imag) / (2 * np.pi) >= slowest) & (jnp.abs(own.imag) / (2 * np.pi) <= fastest)
-        watched = jnp.array([0.0, slowest, fastest])
-        modes = jax.lax.map(lambda frequency: rightmost_roots(linear, frequency).real, watched)
+        modes = rightmost_roots(linear, jnp.array([0.0, slowest, fastest])).real
         return jnp.concatenate([modes.ravel(), jnp.where(near, 1e3 * FAR_LEFT, own.real)])
 
     def activity(self, values: Mapping[str, Any], key=None) -> Linear:

@@ -79,18 +79,20 @@ def newton(change: Callable, whole: Callable, x: State) -> tuple[State, Float[Ar
     """Newton's method as long as every step comes closer to rest; the state, and how fast it still changes."""
 
     def going(carry):
-        _, size, before, count = carry
+        _, _, size, before, count = carry
         return (count < NEWTON) & (size < before)
 
     def advance(carry):
-        x, size, _, count = carry
-        new = x - _solve(whole(x), change(x))
-        new_size = _size(change(new))
-        better = new_size < size
-        return jnp.where(better, new, x), jnp.where(better, new_size, size), size, count + 1
+        x, rate, size, _, count = carry
+        new = x - _solve(whole(x), rate)
+        new_rate = change(new)
+        better = _size(new_rate) < size
+        x, rate = jnp.where(better, new, x), jnp.where(better, new_rate, rate)
+        return x, rate, _size(rate), size, count + 1
 
-    start = (x, _size(change(x)), jnp.asarray(jnp.inf, x.dtype), 0)
-    return lax.while_loop(going, advance, start)[:2]
+    rate = change(x)
+    x, _, size, *_ = lax.while_loop(going, advance, (x, rate, _size(rate), jnp.asarray(jnp.inf, x.dtype), 0))
+    return x, size
 
 
 def search(change: Callable, whole: Callable, x: State, dt: float) -> State:
@@ -103,35 +105,29 @@ def search(change: Callable, whole: Callable, x: State, dt: float) -> State:
     dtype = x.dtype
 
     def going(carry):
-        x, size, _, count = carry
+        x, _, size, _, count = carry
         # NaN ends the loop too.
         return (count < MOST) & (size > 4 * rounding(x, dt)) & jnp.isfinite(size)
 
     def advance(carry):
-        x, size, walk, count = carry
-        slope, rate = whole(x), change(x)
-
-        def move(pace):
-            return _solve(jnp.eye(len(slope), dtype=dtype) / pace - slope, rate)
-
-        def best():
-            moves = lax.map(move, jnp.asarray(PACES, dtype))
-            tries = x + (moves[:, None] * jnp.asarray(FRACTIONS, dtype)[:, None, None]).reshape(-1, *x.shape)
-            sizes = jax.vmap(lambda x: _size(change(x)))(tries)
-            chosen = jnp.nanargmin(sizes)
-            closer = sizes[chosen] < size
-            return jnp.where(closer, tries[chosen], x), jnp.where(closer, 0, WALK)
-
-        def onwards():
-            return x + move(10.0 * 1.3 ** (WALK - walk).astype(dtype)), walk - 1
-
-        x, walk = lax.cond(walk > 0, onwards, best)
+        x, rate, size, walk, count = carry
+        slope, walking = whole(x), walk > 0
+        paces = jnp.where(walking, 10.0 * 1.3 ** (WALK - walk).astype(dtype), jnp.asarray(PACES, dtype))
+        moves = lax.map(lambda pace: _solve(jnp.eye(len(slope), dtype=dtype) / pace - slope, rate), paces)
+        tries = x + (moves[:, None] * jnp.asarray(FRACTIONS, dtype)[:, None, None]).reshape(-1, *x.shape)
+        rates = jax.vmap(change)(tries)
+        sizes = jax.vmap(_size)(rates)
+        chosen = jnp.where(walking, 0, jnp.nanargmin(sizes))
+        taken = walking | (sizes[chosen] < size)
+        x, rate = jnp.where(taken, tries[chosen], x), jnp.where(taken, rates[chosen], rate)
+        walk = jnp.where(walking, walk - 1, jnp.where(taken, 0, WALK))
         # At rest to within rounding nothing is closer, and there is nowhere to walk to.
-        new_size = _size(change(x))
-        done = (walk == WALK) & (new_size < 1e3 * rounding(x, dt))
-        return x, new_size, walk, jnp.where(done, MOST, count + 1)
+        size = _size(rate)
+        done = (walk == WALK) & (size < 1e3 * rounding(x, dt))
+        return x, rate, size, walk, jnp.where(done, MOST, count + 1)
 
-    return lax.while_loop(going, advance, (x, _size(change(x)), 0, 0))[0]
+    rate = change(x)
+    return lax.while_loop(going, advance, (x, rate, _size(rate), 0, 0))[0]
 
 
 def rounding(x: State, dt: float) -> Float[Array, ""]:

@@ -7,11 +7,13 @@ The roots :math:`\lambda` of a network with delays solve
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Complex, ScalarLike
+from jaxtyping import Array, Bool, Complex, Float, ScalarLike
 
 from fitting.inverse import eliminate, inverse
 from fitting.response.linear import Linear, polynomial
@@ -28,9 +30,9 @@ def _delayed(linear: Linear, root):
     return linear.weights * jnp.exp(-root * linear.travel)
 
 
-def _characteristic(linear: Linear, root, delayed):
+def _characteristic(linear: Linear, transfers, root, delayed):
     """Matrix (region, region) that is singular at the characteristic roots of delayed weights, and nowhere infinite."""
-    numerators, denominators = linear.transfers()
+    numerators, denominators = transfers
     rate = jnp.expm1(root * linear.dt) / linear.dt
     entering, own = polynomial(numerators[..., 0], rate), polynomial(denominators, rate)
     return jnp.diag(own) - entering[:, None] * delayed
@@ -80,7 +82,19 @@ def _eigenvalues(linear: Linear, target, delayed) -> Complex[Array, " eigenvalue
     return jnp.log1p((rate - 1 / jnp.where(jnp.abs(inverted) > tiny, inverted, tiny)) * linear.dt) / linear.dt
 
 
-def rightmost_roots(linear: Linear, frequency: ScalarLike, count: int = 4, steps: int = 30) -> Complex[Array, " count"]:
+class _Roots(NamedTuple):
+    """Roots, vectors that the characteristic matrix takes to zero, and its derivative by the root between these."""
+
+    root: Complex[Array, " root"]
+    right: Complex[Array, "root region"]
+    left: Complex[Array, "root region"]
+    slope: Complex[Array, " root"]
+    settled: Bool[Array, " root"]
+
+
+def rightmost_roots(
+    linear: Linear, frequency: ScalarLike | Float[Array, "*frequency"], count: int = 4, steps: int = 30
+) -> Complex[Array, "*frequency count"]:
     """Characteristic roots with the largest real parts, among those that oscillate at about ``frequency``.
 
     Candidates are eigenvalues of the network with its delays taken at that frequency: of those near to it, the ones
@@ -91,23 +105,37 @@ def rightmost_roots(linear: Linear, frequency: ScalarLike, count: int = 4, steps
     Parameters
     ----------
     linear : Linear
-    frequency : float
+    frequency : float, or array of any shape
         In Hz; 0 for roots that do not oscillate.
     count : int
-        Roots to return.
+        Roots to return for each frequency.
     steps : int
         Refinements at most.
 
     Returns
     -------
-    complex array (count,)
+    complex array (*frequency, count)
         Roots in 1/s: real part the growth rate, imaginary part the angular frequency. In the place of
         a candidate that is missing, or that leads to no root or to one found before, stands -1e6.
     """
-    fixed = jax.tree.map(lax.stop_gradient, linear)
-    still, root = jnp.asarray(frequency) == 0, 2j * jnp.pi * jnp.asarray(frequency, linear.local.dtype) / 1000
-    delayed = _delayed(fixed, root)
-    values = _eigenvalues(fixed, RIGHT + root, delayed)
+    fixed, frequency = jax.tree.map(lax.stop_gradient, linear), jnp.asarray(frequency, linear.local.dtype)
+    found = lax.map(lambda frequency: _refined(fixed, frequency, count, steps), frequency.ravel())
+    transfers = linear.transfers()
+
+    def followed(found: _Roots):
+        # At the root this subtracts zero, and carries the derivative by the network.
+        matrix = _characteristic(linear, transfers, found.root, _delayed(linear, found.root))
+        return found.root - (found.left @ matrix @ found.right) / found.slope
+
+    roots = jnp.where(found.settled, jax.vmap(jax.vmap(followed))(found), FAR_LEFT)
+    return 1000 * roots.reshape(*frequency.shape, roots.shape[-1])
+
+
+def _refined(linear: Linear, frequency, count: int, steps: int) -> _Roots:
+    """The rightmost roots at about one frequency, not to be differentiated."""
+    still, root = frequency == 0, 2j * jnp.pi * frequency / 1000
+    delayed, transfers = _delayed(linear, root), linear.transfers()
+    values = _eigenvalues(linear, RIGHT + root, delayed)
     count = min(count, len(values))
     # Newton's method squares errors: a move this small leaves none.
     tolerance = jnp.sqrt(jnp.finfo(linear.local.dtype).eps)
@@ -117,55 +145,54 @@ def rightmost_roots(linear: Linear, frequency: ScalarLike, count: int = 4, steps
     eligible = jnp.where(still, jnp.abs(values.imag) <= tiny, values.imag >= -tiny)
     values = jnp.where(still, values.real, values)
     order = jnp.argsort(jnp.where(eligible, -values.real, jnp.inf))[:count]
+    nothing = jnp.zeros(len(linear.entry), values.dtype)
+
+    def both(root, delayed):
+        """The matrix and its derivative by the root, for weights that are delayed as a function of it says."""
+        matrix = lambda root: _characteristic(linear, transfers, root, delayed(root))  # noqa: E731
+        return jax.jvp(matrix, (root,), (jnp.ones_like(root),))
+
+    def improve(right, left, factors, by_root):
+        """Closer vectors."""
+        right = jax.scipy.linalg.lu_solve(factors, by_root @ right)
+        left = jax.scipy.linalg.lu_solve(factors, by_root.T @ left, trans=1)
+        return right / jnp.linalg.norm(right), left / jnp.linalg.norm(left)
+
+    def factored(matrix):
+        return jax.scipy.linalg.lu_factor(matrix + jnp.eye(len(matrix)) * 1e-12)
+
+    def going(carry):
+        *_, move, taken = carry
+        return (move > tolerance) & (taken < steps)
+
+    def again(carry):
+        root, right, left, *_, taken = carry
+        matrix, by_root = both(root, lambda x: _delayed(linear, x))
+        right, left = improve(right, left, factored(matrix), by_root)
+        slope = left @ by_root @ right
+        move = (left @ matrix @ right) / slope
+        return root - move, right, left, slope, jnp.abs(move) / (jnp.abs(root) + 1e-3), taken + 1
 
     def refine(value):
-        def both(root, delayed):
-            """The matrix and its derivative by the root, for weights that are delayed as a function of it says."""
-            return jax.jvp(lambda x: _characteristic(fixed, x, delayed(x)), (root,), (jnp.ones_like(root),))
-
-        def improve(right, left, matrix, by_root):
-            factors = jax.scipy.linalg.lu_factor(matrix + jnp.eye(len(matrix)) * 1e-12)
-            right = jax.scipy.linalg.lu_solve(factors, by_root @ right)
-            left = jax.scipy.linalg.lu_solve(factors, by_root.T @ left, trans=1)
-            return right / jnp.linalg.norm(right), left / jnp.linalg.norm(left)
-
-        def going(carry):
-            *_, move, taken = carry
-            return (move > tolerance) & (taken < steps)
-
-        def again(carry):
-            root, right, left, _, taken = carry
-            matrix, by_root = both(root, lambda x: _delayed(fixed, x))
-            right, left = improve(right, left, matrix, by_root)
-            move = (left @ matrix @ right) / (left @ by_root @ right)
-            return root - move, right, left, jnp.abs(move) / (jnp.abs(root) + 1e-3), taken + 1
-
         # First the vectors with delays held, so that Newton's method sets out towards this root and no other.
-        right = left = jnp.sin(1.0 + jnp.arange(len(linear.entry)) ** 2).astype(value.dtype)
-        held = both(value + 1e-9 * (1 + jnp.abs(value)), lambda _: delayed)
-        for _ in range(2):
-            right, left = improve(right, left, *held)
-        first = (value, right, left, jnp.asarray(jnp.inf, linear.local.dtype), 0)
-        root, right, left, move, _ = lax.while_loop(going, again, first)
-        # NaN is not found either.
-        settled = move <= tolerance
-        root, right, left = (jnp.where(settled, x, y) for x, y in ((root, 0.0), (right, 1.0), (left, 1.0)))
-        # At the root this subtracts zero, and carries the derivative by the network.
-        matrix = _characteristic(linear, root, _delayed(linear, root))
-        by_root = both(root, lambda x: _delayed(fixed, x))[1]
-        root = root - (left @ matrix @ right) / (left @ by_root @ right)
-        return jnp.where(settled, root, FAR_LEFT)
+        start = jnp.sin(1.0 + jnp.arange(len(linear.entry)) ** 2).astype(value.dtype)
+        matrix, by_root = both(value + 1e-9 * (1 + jnp.abs(value)), lambda _: delayed)
+        factors = factored(matrix)
+        right, left = lax.fori_loop(0, 2, lambda _, pair: improve(pair[0], pair[1], factors, by_root), (start, start))
+        first = (value, right, left, jnp.ones_like(value), jnp.asarray(jnp.inf, linear.local.dtype), 0)
+        root, right, left, slope, move, _ = lax.while_loop(going, again, first)
+        found = _Roots(root, right, left, slope, move <= tolerance)  # NaN is not found either
+        return jax.tree.map(lambda x, y: jnp.where(found.settled, x, y), found, missing(value))
 
-    def refined(candidate):
-        value, eligible = candidate
-        return lax.cond(eligible, refine, lambda value: jnp.full_like(value, FAR_LEFT), value)
+    def missing(value):
+        return _Roots(jnp.zeros_like(value), nothing, nothing, jnp.ones_like(value), jnp.asarray(False))
 
     # One root at a time: XLA's batches of LAPACK calls, side by side, can wait for each other for ever.
-    roots = lax.map(refined, (values[order], eligible[order]))
+    found = lax.map(lambda each: lax.cond(each[1], refine, missing, each[0]), (values[order], eligible[order]))
     # Two candidates may lead to one root: it counts once.
-    same = jnp.abs(roots[:, None] - roots) < 1e-3 * jnp.abs(roots)
-    again = (same & (jnp.arange(count) < jnp.arange(count)[:, None])).any(1)
-    return 1000 * jnp.where(again, FAR_LEFT, roots)
+    same = (jnp.abs(found.root[:, None] - found.root) < 1e-3 * jnp.abs(found.root)) & found.settled
+    again_found = (same & (jnp.arange(count) < jnp.arange(count)[:, None])).any(1)
+    return found._replace(settled=found.settled & ~again_found)
 
 
 def own_modes(linear: Linear) -> Complex[Array, " mode"]:
