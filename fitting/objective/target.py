@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -13,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from fitting.data import good_pieces
 from fitting.errors import InputError
+from fitting.programs import compiled
 from fitting.signal import Observation
 
 
@@ -111,7 +114,9 @@ class Target:
         shares = [t / totals[s] / len(totals) for s, t in zip(subjects, seconds, strict=True)]
 
         def mean(function):
-            values = [function(jnp.asarray(piece.values), float(piece.attrs["fs"])) for piece in pieces]
+            rates = [float(piece.attrs["fs"]) for piece in pieces]
+            programs = {fs: compiled(partial(function, fs=fs)) for fs in rates}
+            values = [programs[fs](jnp.asarray(piece.values)) for fs, piece in zip(rates, pieces, strict=True)]
             return sum((share * value for share, value in zip(shares, values, strict=True)), jnp.zeros(()))
 
         density = None
@@ -204,8 +209,8 @@ class Target:
 def _log_spectrum(signals, observation: Observation, stretch: float):
     """Mean logarithm of the power of a recording's stretches; what is left over at its end is not used."""
     length = min(len(signals), round(min(stretch, len(signals)) * observation.fs))
-    parts = [signals[i : i + length] for i in range(0, len(signals) - length + 1, length)]
-    power = jnp.stack([observation.spectrum(part) for part in parts])
+    whole = len(signals) // length
+    power = jax.vmap(observation.spectrum)(signals[: whole * length].reshape(whole, length, -1))
     return jnp.log(jnp.maximum(power, jnp.finfo(power.dtype).tiny)).mean(0)
 
 
