@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-import scipy.special
+import scipy.stats
 from jaxtyping import Float
 
 from fitting.optimize import Parameter
@@ -95,7 +95,7 @@ def quantile(freedom: int, sides: int = 2) -> float:
 
     Of Student's t, for an error known from so many numbers; two sides are those of a 95 % interval.
     """
-    return float(scipy.special.stdtrit(freedom, 1 - 0.05 / sides)) if freedom > 0 else float("nan")
+    return float(scipy.stats.t.ppf(1 - 0.05 / sides, freedom)) if freedom > 0 else float("nan")
 
 
 def below(x, y, level: float) -> tuple[float, float]:

@@ -149,8 +149,9 @@ def _refined(linear: Linear, frequency, count: int, steps: int) -> _Roots:
 
     def both(root, delayed):
         """The matrix and its derivative by the root, for weights that are delayed as a function of it says."""
-        matrix = lambda root: _characteristic(linear, transfers, root, delayed(root))  # noqa: E731
-        return jax.jvp(matrix, (root,), (jnp.ones_like(root),))
+        return jax.jvp(
+            lambda root: _characteristic(linear, transfers, root, delayed(root)), (root,), (jnp.ones_like(root),)
+        )
 
     def improve(right, left, factors, by_root):
         """Closer vectors."""
@@ -191,8 +192,8 @@ def _refined(linear: Linear, frequency, count: int, steps: int) -> _Roots:
     found = lax.map(lambda each: lax.cond(each[1], refine, missing, each[0]), (values[order], eligible[order]))
     # Two candidates may lead to one root: it counts once.
     same = (jnp.abs(found.root[:, None] - found.root) < 1e-3 * jnp.abs(found.root)) & found.settled
-    again_found = (same & (jnp.arange(count) < jnp.arange(count)[:, None])).any(1)
-    return found._replace(settled=found.settled & ~again_found)
+    repeated = (same & (jnp.arange(count) < jnp.arange(count)[:, None])).any(1)
+    return found._replace(settled=found.settled & ~repeated)
 
 
 def own_modes(linear: Linear) -> Complex[Array, " mode"]:
