@@ -1,5 +1,6 @@
 """Shared fixtures. Everything is tested in 64 bits unless a test says otherwise."""
 
+import importlib
 import importlib.util
 import os
 from pathlib import Path
@@ -15,16 +16,23 @@ if importlib.util.find_spec("jax_plugins") is None:
     )
     os.environ.setdefault("XLA_FLAGS", " ".join(flags))
 
-# One device: many tests compile small programs, which takes twice as long for two. Scripts use all cores.
-# Shapes and types of public functions are checked at run time by jaxtyping and beartype.
-from jaxtyping import install_import_hook
+# As the library has it, before JAX computes.
+os.environ.setdefault("NPROC", "1")
 
+import jax
+
+# One device: many tests compile small programs, which takes twice as long for two. Scripts use all cores.
+jax.config.update("jax_num_cpu_devices", 1)
+
+# What the library imports comes before the hook: under it, Python compiles all that is imported from its source.
+for name in ("brainmass", "braintools", "matplotlib.figure", "optax", "rich.progress", "scipy.stats", "xarray"):
+    importlib.import_module(name)
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+# Shapes and types of public functions are checked at run time by jaxtyping and beartype.
 _hook = install_import_hook("fitting", "beartype.beartype")
 _hook.__enter__()
-
-import jax  # noqa: E402
-
-jax.config.update("jax_num_cpu_devices", 1)
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -87,7 +87,8 @@ np.savez(sys.argv[1], **{name: np.asarray(value, float) for name, value in found
 
 
 def compute(file, devices, *arguments):
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "NPROC": "1"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "NPROC": "1"}
     command = [sys.executable, "-c", SCRIPT, str(file), *arguments]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 

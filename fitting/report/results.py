@@ -31,7 +31,8 @@ def to_dataset(fit: Fit, evaluation: Evaluation, dropped: Sequence[str] = ()) ->
     -------
     Dataset
         Target and fitted connectivity, traces of the fitted model, the history of the fit, profiles of the likelihood,
-        scores of surrogates, and fitted maps.
+        scores of surrogates, fitted maps, and the unconstrained points where the fit began and ended: values are
+        computed from them, and would lead back to them only but for rounding.
     """
     fresh, connectome, labels = evaluation.fresh, fit.problem.network.connectome, list(fit.problem.network.labels)
     pair = ("region", "other")
@@ -64,6 +65,9 @@ def to_dataset(fit: Fit, evaluation: Evaluation, dropped: Sequence[str] = ()) ->
     for p in fit.problem.parameters:
         if p.free and (p.per_region or p.maps):
             data[f"fitted_{p.name}"] = ("region", np.asarray(fit.fitted[p.name]), {"units": p.unit})
+    for what, point in (("point", fit.point), ("start", fit.start)):
+        for name, value in point.items():
+            data[f"{what}_{name}"] = (("region",)[: np.ndim(value)], np.asarray(value))
     return xr.Dataset(data, coords=coords, attrs={"dropped_regions": ", ".join(dropped), "status": fit.status})
 
 
@@ -90,8 +94,7 @@ def read_fit(folder: Path, problem: Problem) -> tuple[Fit, Summary]:
     summary = Summary.read(folder / "summary.json")
     try:
         with xr.open_dataset(folder / "result.nc", engine="h5netcdf") as data:
-            names = [str(name) for name in data.data_vars if str(name).startswith("history_")]
-            history = {name.removeprefix("history_"): data[name].values for name in names}
+            stored = {str(name): variable.values for name, variable in data.data_vars.items()}
     except FileNotFoundError:
         raise InputError(f"{folder} holds no finished fit: result.nc is missing") from None
     except (OSError, ValueError) as error:
@@ -101,12 +104,15 @@ def read_fit(folder: Path, problem: Problem) -> tuple[Fit, Summary]:
         raise InputError(
             f"the fit in {folder} has the parameters {', '.join(summary.parameters)}, not {', '.join(free)}"
         )
+    history = {name.removeprefix("history_"): v for name, v in stored.items() if name.startswith("history_")}
     if "finite" in history:
         history["finite"] = history["finite"].astype(bool)
-    points = [
-        problem.parameters.point({name: np.asarray(getattr(summary.parameters[name], which)) for name in free})
-        for which in ("fitted", "initial")
-    ]
+    points = []
+    for which, what in (("fitted", "point"), ("initial", "start")):
+        values = {name: np.asarray(getattr(summary.parameters[name], which)) for name in free}
+        # Earlier versions kept the values only.
+        exact = {name: stored[f"{what}_{name}"] for name in free if f"{what}_{name}" in stored}
+        points.append({**problem.parameters.point(values), **exact})
     fit = replace(
         Fit.begin(problem),
         candidates=(Candidate(points[0]),),

@@ -148,7 +148,7 @@ def test_debug_run_writes_everything(debug_run):
     assert {"wall_seconds", "versions", "seed"} <= set(summary)
     assert 0 < summary["compile_seconds"] < summary["wall_seconds"]
     with xr.open_dataset(folder / "result.nc", engine="h5netcdf") as data:
-        assert data.target_fc.shape == (80, 80)
+        assert data.target_fc.shape == (12, 12)
         assert data.fitted_fc["region"].values[0] == "PreCG.L"
         assert data.traces.dims == ("time", "region")
         assert data.sizes["step"] == summary["steps"]
@@ -280,6 +280,7 @@ def test_a_matrix_of_yours(meg_fc_path, tmp_path):
         "experiment=debug",
         "data=fc_matrix",
         f"data.path={meg_fc_path}",
+        "data.regions=null",
         "gauss_newton.rounds=0",
         "refine.rounds=0",
         f"hydra.run.dir={tmp_path}",
@@ -380,7 +381,8 @@ def choices():
             overrides = [f"{folder.name}={option.stem}"]
             if folder.name == "network" and (CONF / "parameters" / option.name).exists():
                 overrides += [f"parameters={option.stem}", "data.network={parameters: {drive: 0.74}}"]
-            if option.stem == "regional":  # too many for Gauss-Newton steps
+            if option.stem == "regional" or folder.name == "optimizer":
+                # Too many for Gauss-Newton steps, which ask no optimiser.
                 overrides.append("solver=descend")
             if folder.name != "parameters" or not (CONF / "network" / option.name).exists():
                 yield overrides
@@ -419,14 +421,20 @@ def test_every_config_composes(overrides):
     assert set(config) >= {"data", "network", "observation", "parameters", "solver", "evaluation"}
 
 
+@pytest.fixture(scope="module")
+def histories():
+    """Of fits, by what identifies them: several configs say what others have by default."""
+    return {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("overrides", list(choices()), ids=" ".join)
-def test_every_config_takes_three_steps(overrides, small_data, monkeypatch):
+def test_every_config_takes_three_steps(overrides, small_data, histories, monkeypatch):
     import jax
     from scripting import build
 
     from fitting.data import read_recordings
-    from fitting.optimize import Fit
+    from fitting.optimize import Fit, identity
 
     (recording,) = read_recordings(small_data / "recording.npz")
     monkeypatch.setattr(build, "kaggle_recording", lambda: recording)
@@ -440,12 +448,15 @@ def test_every_config_takes_three_steps(overrides, small_data, monkeypatch):
     try:
         made = build.setup(config)
         (local,) = [stage for stage in made.stages if stage.name in ("descent", "gauss-newton")]
-        fit = local.run(Fit.begin(made.problem), jax.random.key(0))
+        same = json.dumps([identity(made.problem), identity(local)])
+        if same not in histories:
+            histories[same] = local.run(Fit.begin(made.problem), jax.random.key(0)).history
     finally:
         jax.config.update("jax_enable_x64", True)
+    losses = histories[same]["loss"]
     # A descent keeps three steps; Gauss-Newton keeps the start and what lowers the loss.
-    assert len(fit.history["loss"]) == 3 if local.name == "descent" else 1 <= len(fit.history["loss"]) <= 4
-    assert np.isfinite(fit.history["loss"]).all(), fit.history["loss"]
+    assert len(losses) == 3 if local.name == "descent" else 1 <= len(losses) <= 4
+    assert np.isfinite(losses).all(), losses
 
 
 def test_a_hemisphere_is_held_out(tmp_path):

