@@ -99,13 +99,6 @@ def finish(*processes):
         assert process.returncode == 0, error
 
 
-@pytest.fixture(scope="module")
-def on_one(tmp_path_factory):
-    file = tmp_path_factory.mktemp("one") / "found.npz"
-    finish(compute(file, 1))
-    return dict(np.load(file))
-
-
 def assert_same(file, expected, devices):
     """Equal to rounding in 64 bits, grown by the simulation and by four steps of Adam."""
     found = dict(np.load(file))
@@ -116,14 +109,12 @@ def assert_same(file, expected, devices):
 
 
 @pytest.mark.slow
-def test_eight_devices_give_the_numbers_of_one(on_one, tmp_path):
+def test_eight_devices_and_two_processes_give_the_numbers_of_one(tmp_path):
+    finish(compute(tmp_path / "one.npz", 1))
+    on_one = dict(np.load(tmp_path / "one.npz"))
     assert np.isfinite(on_one["search"]).all()
     finish(compute(tmp_path / "eight.npz", 8))
     assert_same(tmp_path / "eight.npz", on_one, 8)
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one(on_one, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -164,6 +164,19 @@ def test_debug_run_writes_everything(debug_run):
     assert {"versions", "git", "began"} <= set(recorded)
 
 
+@pytest.mark.slow
+def test_readmes_first_command_finds_the_truth():
+    """All three within 10 % and in their intervals, by users' programs: ``FITTING_DEMO`` names the run."""
+    if "FITTING_DEMO" not in os.environ:
+        pytest.skip("FITTING_DEMO names no run of README's first command")
+    parameters = json.loads((Path(os.environ["FITTING_DEMO"]) / "summary.json").read_text())["parameters"]
+    assert set(parameters) == {"k", "signal_speed", "sigma"}
+    for name, told in parameters.items():
+        low, high = told["interval"]
+        assert told["fitted"] == pytest.approx(told["true"], rel=0.1), name
+        assert low <= told["true"] <= high, name
+
+
 #: Leaves out what takes long and is tested elsewhere.
 SHORT = ("evaluation.surrogates=0", "evaluation.null_seeds=0", "evaluation.identifiability_seeds=0")
 

@@ -8,7 +8,7 @@ import pytest
 from fitting.data import connectome, hcp_aal2, scale_weights
 from fitting.network import Network
 from fitting.objective import Target
-from fitting.optimize import Descent, Parameter, Problem, Race, Search, StableStart, solve
+from fitting.optimize import Descent, Parameter, Problem, Search, StableStart, solve
 from fitting.predict import LinearResponse
 from fitting.signal import Observation
 
@@ -20,8 +20,8 @@ PARAMETERS = [
 ]
 
 
-#: As ``solver=response`` has it, but short.
-STAGES = [StableStart(), Search(1, 4, keep_start=True), Race(steps=1), Descent(steps=2, fresh_noise=False)]
+#: As ``solver=response`` has it, but short, and without a race.
+STAGES = [StableStart(), Search(1, 4, keep_start=True), Descent(steps=2, fresh_noise=False)]
 
 
 def fit_of(own, rng, stages=STAGES):
