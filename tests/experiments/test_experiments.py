@@ -395,7 +395,7 @@ def choices():
             if folder.name == "network" and (CONF / "parameters" / option.name).exists():
                 overrides += [f"parameters={option.stem}", "data.network={parameters: {drive: 0.74}}"]
             if option.stem == "regional" or folder.name == "optimizer":
-                # Too many for Gauss-Newton steps, which ask no optimiser.
+                # Gauss-Newton steps take no values for each region, and ask no optimiser.
                 overrides.append("solver=descend")
             if folder.name != "parameters" or not (CONF / "network" / option.name).exists():
                 yield overrides
