@@ -119,7 +119,7 @@ def _scores(connectome, fc, seen, other, scored, names=None) -> dict[str, float]
         return design @ np.linalg.lstsq(design[train], y, rcond=None)[0]
 
     def low_rank(rank, constant):
-        return _low_rank(y, rows, columns, train, len(fc), rank, constant)
+        return low_rank_fit(fc, seen, rank, constant)[rows, columns]
 
     predictors = {
         "structural_weights": lambda: weights,
@@ -203,39 +203,50 @@ def _geometry(connectome: xr.Dataset, fc):
     return weights, np.log(weights + LOG_OFFSET * (weights.max() or 1.0)), lengths
 
 
-def _low_rank(y, rows, columns, train, regions: int, rank: int, constant: bool):
-    """``[constant +] sum of loading_i loading_j`` over ``rank`` components, by least squares on the pairs to train.
+def low_rank_fit(fc, seen, rank: int, constant: bool):
+    """``[constant +] sum of loading_i loading_j`` over ``rank`` components, by least squares on the pairs seen.
 
     The first component begins alike in all regions and the others with the residuals' eigenvectors, so that the result
-    does not hang on chance.
+    does not hang on chance. Steps know the exact curvature, in a trust region (SciPy's ``trust-krylov``).
     """
-    i, j = rows[train], columns[train]
-    offset, loadings = 0.0, np.full((regions, 1), max(np.abs(y).mean(), 1e-12) ** 0.5)
+    regions = len(fc)
+    fc, seen = (x + x.T for x in (np.triu(fc, 1), np.triu(seen, 1)))
+    offset, loadings = 0.0, np.full((regions, 1), max(np.abs(fc[seen]).mean(), 1e-12) ** 0.5)
 
     def unpack(x):
         return x[0] * constant, x[1:].reshape(regions, -1)
 
     def residuals(x):
         offset, loadings = unpack(x)
-        return offset + (loadings[i] * loadings[j]).sum(1) - y
+        return np.where(seen, offset + loadings @ loadings.T - fc, 0.0)
 
-    def jacobian(x):
+    def half_of_squares(x):
+        rest = residuals(x)
+        return (rest**2).sum() / 4, np.concatenate([[constant * rest.sum() / 2], (rest @ unpack(x)[1]).ravel()])
+
+    def curvature(x):
         _, loadings = unpack(x)
-        slopes = np.zeros((len(y), regions, loadings.shape[1]))
-        every = np.arange(len(y))
-        slopes[every, i] += loadings[j]
-        slopes[every, j] += loadings[i]
-        return np.concatenate([np.full((len(y), 1), float(constant)), slopes.reshape(len(y), -1)], axis=1)
+        rank, every = loadings.shape[1], np.arange(regions)
+        second = np.einsum("ij,ja,ib->iajb", seen, loadings, loadings)
+        second[every, :, every] += np.einsum("ij,ja,jb->iab", seen, loadings, loadings)
+        second[:, range(rank), :, range(rank)] += residuals(x)
+        whole = np.zeros((1 + loadings.size, 1 + loadings.size))
+        whole[1:, 1:] = second.reshape(loadings.size, -1)
+        if constant:
+            whole[0, 0] = seen.sum() / 2
+            whole[0, 1:] = whole[1:, 0] = (seen @ loadings).ravel()
+        return whole
 
     for count in range(1, rank + 1):
-        if count > 1:
-            rest = np.zeros((regions, regions))
-            rest[i, j] = rest[j, i] = -residuals(np.concatenate([[offset], loadings.ravel()]))
-            values, vectors = np.linalg.eigh(rest)
-            loadings = np.concatenate([loadings, vectors[:, -1:] * np.sqrt(max(values[-1], 1e-12))], axis=1)
         start = np.concatenate([[offset], loadings.ravel()])
+        if count > 1:
+            values, vectors = np.linalg.eigh(-residuals(start))
+            loadings = np.concatenate([loadings, vectors[:, -1:] * np.sqrt(max(values[-1], 1e-12))], axis=1)
+            start = np.concatenate([[offset], loadings.ravel()])
         # Connectivity that is mostly noise has flat valleys: what a few steps do not find there means nothing.
-        method = "lm" if len(y) >= len(start) else "trf"
-        optimum = scipy.optimize.least_squares(residuals, start, jacobian, method=method, max_nfev=200)
+        options = {"maxiter": 200, "gtol": 1e-8 * np.abs(fc[seen]).mean()}
+        optimum = scipy.optimize.minimize(
+            half_of_squares, start, jac=True, hess=curvature, method="trust-krylov", options=options
+        )
         offset, loadings = unpack(optimum.x)
-    return offset + (loadings[rows] * loadings[columns]).sum(1)
+    return offset + loadings @ loadings.T

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from problems import labels_of, target_of
+from scipy.optimize import least_squares
 
 from fitting import InputError
 from fitting.data import connectome, hcp_aal2, match, read_fc
 from fitting.evaluate import held_out_baselines, spatial_autoregression, structural_baselines
+from fitting.evaluate.baselines import low_rank_fit
 
 
 def test_the_table_of_the_meg_matrix_to_the_third_digit(meg_fc_path):
@@ -71,6 +73,26 @@ def test_low_rank_predictors_find_what_was_put_in(rng):
     found = held_out_baselines(c, 0.7 + np.outer(a, a) + np.outer(b, b), seen)
     assert found["rank_two"] == pytest.approx(1, abs=1e-6)
     assert found["rank_one_and_constant"] < 0.9
+
+
+@pytest.mark.parametrize(("rank", "constant"), [(1, False), (1, True), (2, True)])
+def test_low_rank_predictors_are_those_of_least_squares(rank, constant, rng):
+    """SciPy's least squares from the loadings that made a noisy matrix ends there; half of the pairs are not read."""
+    truth = np.concatenate([[0.3 * constant], rng.uniform(0.5, 1.5, 12 * rank)])
+    rows, columns = np.triu_indices(12, 1)
+    seen, fc = np.zeros((12, 12), bool), np.full((12, 12), np.nan)
+    seen[rows, columns] = train = rng.random(len(rows)) < 0.9
+
+    def model(x):
+        loadings = x[1:].reshape(12, rank)
+        return x[0] * constant + (loadings @ loadings.T)[rows, columns]
+
+    fc[rows, columns] = model(truth) + 0.1 * rng.standard_normal(len(rows))
+    best = least_squares(lambda x: (model(x) - fc[rows, columns])[train], truth, xtol=1e-12, ftol=1e-14, gtol=1e-12)
+    predicted = low_rank_fit(fc, seen, rank, constant)[rows, columns]
+    squares = ((predicted - fc[rows, columns])[train] ** 2).sum()
+    assert squares == pytest.approx(2 * best.cost, rel=1e-9)
+    np.testing.assert_allclose(predicted, model(best.x), atol=1e-4)
 
 
 def test_another_recording_is_predicted_from_the_one_that_was_fitted(rng):
