@@ -38,7 +38,6 @@ def _():
     from fitting.data import centres_of
     from fitting.evaluate import agreement, structural_baselines
     from fitting.predict import operating_point
-    from fitting.programs import compiled
     from fitting.report import interactive, signals
     from fitting.units import magnitude
 
@@ -46,7 +45,6 @@ def _():
         agreement,
         centres_of,
         command_line,
-        compiled,
         composed,
         connectome_of,
         data_settings,
@@ -428,17 +426,17 @@ def _(mo):
 
 
 @app.cell
-def _(compiled, ft, network, observation):
-    _simulation = ft.Simulation(network, observation, duration="32 s")
-    simulated_fc = compiled(lambda values, key: _simulation.predict(values, key).fc)
-    return (simulated_fc,)
+def _(ft, network, observation):
+    simulation = ft.Simulation(network, observation, duration="32 s")
+    return (simulation,)
 
 
 @app.cell
-def _(agreement, interactive, jax, labels, measured_fc, mo, np, point, simulate, simulated_fc, sliders):
+def _(agreement, interactive, jax, labels, measured_fc, mo, np, point, simulate, simulation, sliders):
     mo.stop(not simulate.value, mo.md("Noise comes in with a simulation: press the button."))
     with mo.status.spinner("simulating"):
-        _fc = np.asarray(simulated_fc({n: float(v) for n, v in sliders.value.items()}, jax.random.key(0)))
+        _values = {n: float(v) for n, v in sliders.value.items()}
+        _fc = np.asarray(simulation.predict(_values, jax.random.key(0)).fc)
     _limit = float(np.percentile(np.abs(_fc), 99)) or None
     mo.vstack(
         [

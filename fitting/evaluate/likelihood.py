@@ -101,7 +101,7 @@ def _linear_fit(problem: Problem, point: Mapping[str, Any]) -> _LinearFit:
     flat, restore = ravel_pytree({name: jnp.asarray(value) for name, value in point.items()})
 
     def pairs_of(x):
-        return problem.predictor.predict(problem.parameters.values(restore(x)), None).fc[rows, columns]
+        return problem.predict(problem.parameters.values(restore(x)), None).fc[rows, columns]
 
     @compiled
     def model_and_jacobian(x):

@@ -88,7 +88,10 @@ class Problem:
 
     def predict(self, values: Mapping[str, Any], key) -> Prediction:
         """Prediction of parameter values, with spectra if the target has some."""
-        return self.predictor.predict(values, key, self.target.spectrum is not None)
+        predictor = self.predictor
+        # Not the predictor's own predict: a program within a program holds the connectome's numbers.
+        activity = predictor.activity(values, key)
+        return predictor.observe(activity, predictor.observation, self.target.spectrum is not None)
 
     @cached_property
     def compiled_predict(self) -> Callable[[Mapping[str, Any], Any], Prediction]:

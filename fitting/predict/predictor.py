@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import jax
 from jaxtyping import Array, Float
 
 from fitting.network import Network
@@ -82,8 +84,16 @@ class Predictor(Protocol):
         """Signals at the observation's rate, to look at; none where the predictor makes none."""
 
     def predict(self, values: Mapping[str, Any], key, spectrum: bool = False) -> Prediction:
-        """What this predictor's own observation sees of the network."""
-        return self.observe(self.activity(values, key), self.observation, spectrum)
+        """What this predictor's own observation sees of the network, by a program that the first call compiles."""
+        self.network.check_parameters(values)
+        return self._program(dict(values), key, spectrum)
+
+    @cached_property
+    def _program(self):
+        def predict(values, key, spectrum):
+            return self.observe(self.activity(values, key), self.observation, spectrum)
+
+        return jax.jit(predict, static_argnums=2)
 
     def cost(self, gradient: bool = False) -> Cost:
         """What one prediction, or its value and gradient, needs."""
