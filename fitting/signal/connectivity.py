@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -325,14 +326,21 @@ def envelope_fc(
     if trim < 0 or left < 2:
         raise InputError(f"trimming {trim:g} s from both ends of {samples / fs:g} s leaves {max(left, 0)} samples")
     smooth = _Smoothing(fs, low_pass, order, "fir" if filter == "fir" else low_pass_kind, log, resampled, cut)
-    x = zscore(x) if standardize else _sized(jnp.asarray(x, jnp.result_type(x, float)))
-    z = analytic_signal(x, fs, band, order, filter)
+    edges = (float(band[0]), float(band[1]))
+    z = _band_limited(jnp.asarray(x, jnp.result_type(x, float)), float(fs), edges, order, filter, standardize)
     if orthogonalize == "symmetric":
         z = hilbert(symmetric_orthogonalization(z.real), axis=0)
-    if orthogonalize in (True, "pairwise"):
-        fc = orthogonalized_envelope_fc(z, smooth)
-    else:
-        fc = fc_matrix(smooth(modulus(z).T).T)
+    return _fc_of_envelopes(z, smooth, orthogonalize in (True, "pairwise"), absolute, symmetrize)
+
+
+@partial(jax.jit, static_argnums=range(1, 6))
+def _band_limited(x, fs, band, order, filter, standardize):
+    return analytic_signal(zscore(x) if standardize else _sized(x), fs, band, order, filter)
+
+
+@partial(jax.jit, static_argnums=range(1, 5))
+def _fc_of_envelopes(z, smooth, pairwise, absolute, symmetrize):
+    fc = orthogonalized_envelope_fc(z, smooth) if pairwise else fc_matrix(smooth(modulus(z).T).T)
     fc = jnp.abs(fc) if absolute else fc
     if symmetrize:
         fc = (fc + fc.T) / 2
@@ -454,6 +462,11 @@ def phase_locking(z: Complex[Array, "time region"]) -> Float[Array, "region regi
     >>> round(float(phase_locking(z)[0, 1]), 4)
     1.0
     """
+    return _phase_locking(jnp.asarray(z))
+
+
+@jax.jit
+def _phase_locking(z):
     unit = _phase(z, _negligible((z.real**2 + z.imag**2).T)[:, 0])
     mean = jnp.matmul(unit.T, unit.conj(), precision=lax.Precision.HIGHEST) / z.shape[0]
     return modulus(mean) * (1 - jnp.eye(z.shape[1], dtype=z.real.dtype))
@@ -499,6 +512,11 @@ def fc_dynamics(
             f"windows of {length} samples shifted by {shift} do not fit {x.shape[0]} samples; "
             f"a window needs at least 2 samples and a shift at least 1"
         )
+    return _fc_dynamics(jnp.asarray(x), length, shift)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _fc_dynamics(x, length, shift):
     starts = np.arange(0, x.shape[0] - length + 1, shift)
     fc = lax.map(lambda start: fc_matrix(lax.dynamic_slice_in_dim(x, start, length)), jnp.asarray(starts))
     upper = np.triu_indices(x.shape[1], 1)

@@ -171,7 +171,7 @@ def _filter(design: _Blocks, x, backwards: bool = False):
 
     Backwards in time is the same with every matrix mirrored: nothing has to be reversed in memory.
     """
-    direct, read, write, carry, rest = (jnp.asarray(m, x.dtype) for m in design)
+    direct, read, write, carry, rest = design
     if backwards:
         direct, read, write = direct[::-1, ::-1], read[:, ::-1], write[::-1]
     start = x[..., -1, -1:] if backwards else x[..., 0, :1]
@@ -238,7 +238,9 @@ def sosfiltfilt(sos: np.ndarray, x: Float[Array, ...], axis: int = 0) -> Float[A
     [0.707, 0.0]
     """
     x = _floating(x)
-    return _both_ways(filter_blocks(sos), x, check_longer_than_padding(sos, x.shape[axis]), axis)
+    # Of the signal's own precision: JAX mixes up what it has traced with 64 and with 32 bits by the same NumPy array.
+    design = _Blocks(*(np.asarray(matrix, x.dtype) for matrix in filter_blocks(sos)))
+    return _both_ways(design, x, check_longer_than_padding(sos, x.shape[axis]), axis)
 
 
 @partial(jax.jit, static_argnames=("edge", "axis"))

@@ -181,7 +181,9 @@ def _plan(sos: bytes, samples: int, trim: int, tolerance: float) -> SmoothedProd
 
     # Most blocks are alike.
     kinds, kind = np.unique(np.array(matrices), axis=0, return_inverse=True)
-    return SmoothedProducts(kinds, kind.ravel(), order, np.array(ones), rank, poles, samples - 2 * trim)
+    return SmoothedProducts(
+        kinds, kind.ravel().astype(np.int32), order.astype(np.int32), np.array(ones), rank, poles, samples - 2 * trim
+    )
 
 
 @jax.custom_jvp

@@ -65,7 +65,7 @@ class Symmetric:
         x = jnp.asarray(x)
         if x.shape[axis] < 2:
             raise InputError(f"a signal of {x.shape[axis]} sample(s) is too short to be filtered")
-        return _once(self.taps, x, axis)
+        return _once(np.asarray(self.taps, jnp.result_type(x, float)), x, axis)
 
     def gain(self, frequencies):
         """See :class:`ZeroPhase`."""
@@ -84,7 +84,7 @@ def _once(taps, x, axis: int):
     tail = 2 * x[..., -1:] - x[..., -2 : -edge - 2 : -1]
     x = jnp.concatenate([head, x, tail], axis=-1)
     length = scipy.fft.next_fast_len(x.shape[-1] + len(taps) - 1, real=True)
-    response = jnp.fft.rfft(jnp.asarray(taps, x.dtype), length)
+    response = jnp.fft.rfft(taps, length)
     y = jnp.fft.irfft(jnp.fft.rfft(x, length) * response, length)
     return jnp.moveaxis(y[..., edge + half : edge + half + samples], -1, axis)
 

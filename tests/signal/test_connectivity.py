@@ -103,6 +103,24 @@ def test_standardizing_and_scale_change_nothing(rng):
     np.testing.assert_allclose(envelope_fc(x + 5, 100.0, (8.0, 12.0), 1.0, standardize=True), fc, atol=1e-9)
 
 
+@pytest.mark.parametrize("filter", ["butterworth", "fir"])
+def test_both_precisions_work_in_one_process(filter, rng):
+    """Each after the other, alone and in a program of its own: 1e-12 and 1e-5."""
+    x = rng.standard_normal((600, 3))
+    expected = envelope_fc(jnp.asarray(x), 100.0, (8.0, 12.0), low_pass=2.0, filter=filter)
+
+    def fc(x):
+        return envelope_fc(x, 100.0, (8.0, 12.0), low_pass=2.0, filter=filter)
+
+    try:
+        for x64, tolerance in ((True, 1e-12), (False, 1e-5), (True, 1e-12)):
+            jax.config.update("jax_enable_x64", x64)
+            for function in (fc, jax.jit(fc)):
+                np.testing.assert_allclose(function(jnp.asarray(x)), expected, rtol=0, atol=tolerance)
+    finally:
+        jax.config.update("jax_enable_x64", True)
+
+
 @pytest.mark.parametrize("orthogonalize", [True, False])
 def test_signals_of_any_unit_have_the_same_connectivity(orthogonalize, rng, float32):
     """In tesla or in ampere metres; the same bits where the unit is a power of two."""
