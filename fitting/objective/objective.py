@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -73,7 +74,11 @@ def disattenuated_correlation(
     >>> round(float(disattenuated_correlation([a, a], a)), 4)
     1.0
     """
-    values, t = _chosen(replicates, target, pairs)
+    return _disattenuated_correlation(*_chosen(replicates, target, pairs))
+
+
+@jax.jit
+def _disattenuated_correlation(values, t):
     t = t - t.mean()
     mean, total, shared = _moments(values)
     size = jnp.maximum(shared, least_reliability(len(values)) * total) * (t**2).mean()
@@ -119,7 +124,11 @@ def concordance(
     >>> round(float(concordance([a], a)), 4), round(float(concordance([2 * a], a)), 4)
     (1.0, 0.4706)
     """
-    values, t = _chosen(replicates, target, pairs)
+    return _concordance(*_chosen(replicates, target, pairs))
+
+
+@jax.jit
+def _concordance(values, t):
     mean, total, shared = _moments(values)
     apart = (mean.mean() - t.mean()) ** 2
     size = jnp.maximum(shared, least_reliability(len(values)) * total) + t.var() + apart
@@ -131,7 +140,7 @@ def concordance(
 def _chosen(replicates, target, pairs):
     """Replicates (replicate, pair) and the target (pair), each pair once."""
     rows, columns = upper_pairs(target.shape[0], pairs)
-    return jnp.asarray(replicates)[:, rows, columns], target[rows, columns]
+    return jnp.asarray(replicates)[:, rows, columns], jnp.asarray(target)[rows, columns]
 
 
 def _moments(values):
@@ -178,6 +187,11 @@ def spectral_distance(
     >>> round(float(spectral_distance(jnp.stack([10 * target, 0.1 * target]), target)), 6)
     -1.0
     """
+    return _spectral_distance(spectra, jnp.asarray(target))
+
+
+@jax.jit
+def _spectral_distance(spectra, target):
     return _products(_log_power(spectra) - _log_power(target))[1]
 
 
@@ -276,6 +290,12 @@ def terms_of(loss: Float[Array, ""], prediction: Prediction, target: Target) -> 
     distance = jnp.zeros(())
     if prediction.spectra is not None and target.spectrum is not None:
         distance = spectral_distance(prediction.spectra, target.spectrum)
-    _, total, shared = _moments(_chosen(prediction.replicates, target.fc, target.pairs)[0])
-    reliability = jnp.where(total <= 0, 1.0, shared / jnp.where(total <= 0, 1.0, total))
-    return Terms(loss, fc_correlation(prediction.fc, target.fc, target.pairs), distance, reliability)
+    values, _ = _chosen(prediction.replicates, target.fc, target.pairs)
+    correlation = fc_correlation(prediction.fc, target.fc, target.pairs)
+    return Terms(loss, correlation, distance, _reliability(values))
+
+
+@jax.jit
+def _reliability(values):
+    _, total, shared = _moments(values)
+    return jnp.where(total <= 0, 1.0, shared / jnp.where(total <= 0, 1.0, total))

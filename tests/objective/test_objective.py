@@ -18,8 +18,13 @@ def compared(objective, signals, observation, target, replicates=1):
     network = network_of(np.ones((signals.shape[1],) * 2), np.full((signals.shape[1],) * 2, 40.0))
     duration = 10.0 * signals.shape[0]
     simulation = Simulation(network, observation, duration=duration, dt=10.0, replicates=replicates)
-    prediction = simulation.observe(signals, observation, target.spectrum is not None)
-    return terms_of(objective(prediction, target), prediction, target), prediction.fc
+
+    @jax.jit
+    def compare(signals):
+        prediction = simulation.observe(signals, observation, target.spectrum is not None)
+        return terms_of(objective(prediction, target), prediction, target), prediction.fc
+
+    return compare(signals)
 
 
 def symmetric(rng, n=60):
@@ -42,7 +47,7 @@ def test_disattenuation_undoes_noise(rng):
 def test_disattenuation_of_disagreeing_or_constant_halves_is_finite(rng):
     a, zero = jnp.asarray(symmetric(rng, 5)), jnp.zeros((5, 5))
     for first, second in ((a, -a), (zero, zero), (a, zero)):
-        value, gradient = jax.value_and_grad(disattenuated_correlation)([first, second], a)
+        value, gradient = jax.jit(jax.value_and_grad(disattenuated_correlation))([first, second], a)
         assert np.isfinite(float(value))
         assert np.isfinite(np.asarray(gradient)).all()
 
@@ -93,7 +98,8 @@ def test_silence_has_derivatives_of_any_order():
     def distance(x):
         return spectral_distance(jnp.stack([x, 2 * x]), jnp.full((2, 2), 1.5))
 
-    values = (distance(loud), jax.grad(distance)(loud), jax.jacfwd(jax.jacfwd(distance))(loud))
+    derivatives = jax.grad(distance), jax.jacfwd(jax.jacfwd(distance))
+    values = (distance(loud), *(jax.jit(derivative)(loud) for derivative in derivatives))
     assert all(np.isfinite(each).all() for each in values)
     assert float(values[1][1, 0]) == 0.0
     assert float(values[2][1, 0, 1, 0]) == 0.0
