@@ -207,7 +207,7 @@ def low_rank_fit(fc, seen, rank: int, constant: bool):
     """``[constant +] sum of loading_i loading_j`` over ``rank`` components, by least squares on the pairs seen.
 
     The first component begins alike in all regions and the others with the residuals' eigenvectors, so that the result
-    does not hang on chance. Steps know the exact curvature, in a trust region (SciPy's ``trust-krylov``).
+    does not hang on chance. Steps know the exact curvature, in a trust region (SciPy's ``trust-ncg``).
     """
     regions = len(fc)
     fc, seen = (x + x.T for x in (np.triu(fc, 1), np.triu(seen, 1)))
@@ -246,7 +246,7 @@ def low_rank_fit(fc, seen, rank: int, constant: bool):
         # Connectivity that is mostly noise has flat valleys: what a few steps do not find there means nothing.
         options = {"maxiter": 200, "gtol": 1e-8 * np.abs(fc[seen]).mean()}
         optimum = scipy.optimize.minimize(
-            half_of_squares, start, jac=True, hess=curvature, method="trust-krylov", options=options
+            half_of_squares, start, jac=True, hess=curvature, method="trust-ncg", options=options
         )
         offset, loadings = unpack(optimum.x)
     return offset + loadings @ loadings.T

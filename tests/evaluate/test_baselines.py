@@ -78,16 +78,16 @@ def test_low_rank_predictors_find_what_was_put_in(rng):
 @pytest.mark.parametrize(("rank", "constant"), [(1, False), (1, True), (2, True)])
 def test_low_rank_predictors_are_those_of_least_squares(rank, constant, rng):
     """SciPy's least squares from the loadings that made a noisy matrix ends there; half of the pairs are not read."""
-    truth = np.concatenate([[0.3 * constant], rng.uniform(0.5, 1.5, 12 * rank)])
-    rows, columns = np.triu_indices(12, 1)
-    seen, fc = np.zeros((12, 12), bool), np.full((12, 12), np.nan)
+    truth = np.concatenate([[0.3 * constant], rng.uniform(0.5, 1.5, 20 * rank)])
+    rows, columns = np.triu_indices(20, 1)
+    seen, fc = np.zeros((20, 20), bool), np.full((20, 20), np.nan)
     seen[rows, columns] = train = rng.random(len(rows)) < 0.9
 
     def model(x):
-        loadings = x[1:].reshape(12, rank)
+        loadings = x[1:].reshape(20, rank)
         return x[0] * constant + (loadings @ loadings.T)[rows, columns]
 
-    fc[rows, columns] = model(truth) + 0.1 * rng.standard_normal(len(rows))
+    fc[rows, columns] = model(truth) + 0.05 * rng.standard_normal(len(rows))
     best = least_squares(lambda x: (model(x) - fc[rows, columns])[train], truth, xtol=1e-12, ftol=1e-14, gtol=1e-12)
     predicted = low_rank_fit(fc, seen, rank, constant)[rows, columns]
     squares = ((predicted - fc[rows, columns])[train] ** 2).sum()
