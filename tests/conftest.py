@@ -19,6 +19,9 @@ if importlib.util.find_spec("jax_plugins") is None:
 # As the library has it, before JAX computes.
 os.environ.setdefault("NPROC", "1")
 
+# NumPy's threads wait actively: those of two workers, and of the scripts that they start, would hold each other up.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 
 # One device: many tests compile small programs, which takes twice as long for two. Scripts use all cores.

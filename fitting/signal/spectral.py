@@ -48,7 +48,12 @@ def resample(x: Float[Array, ...], num: int, axis: int = 0) -> Float[Array, ...]
     """
     if not isinstance(num, int | np.integer) or num < 1:
         raise InputError(f"num must be a positive whole number of samples; got {num!r}")
-    x = jnp.moveaxis(_floating(x), axis, -1)
+    return _resample(_floating(x), int(num), axis)
+
+
+@partial(jax.jit, static_argnames=("num", "axis"))
+def _resample(x, num: int, axis: int):
+    x = jnp.moveaxis(x, axis, -1)
     samples = x.shape[-1]
     kept = min(samples, num)
     half = kept // 2 + 1

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from problems import network_of, problem_of_formula, target_of
+from problems import Powers, network_of, problem_of_formula, target_of
 
 from fitting import InputError
 from fitting.objective import Objective
@@ -49,11 +49,12 @@ def test_bounds_that_cannot_work_are_refused(directed):
         StableStart().run(Fit.begin(problem(directed, 0.95, lower=0.9)), jax.random.key(0))
 
 
-def test_silence_is_refused(directed):
+@pytest.mark.parametrize("predictor", [Powers, pytest.param(LinearResponse, marks=pytest.mark.slow)])
+def test_silence_is_refused(predictor):
     """Without coupling there is no connectivity at all."""
     network = network_of(np.zeros((6, 6)), np.zeros((6, 6)), drive=0.5)
     silent = Problem(
-        LinearResponse(network, Observation(orthogonalize=False)),
+        predictor(network, Observation(orthogonalize=False)),
         [Parameter("k", 1.0, 0.1, 5.0)],
         target_of(np.random.default_rng(0).uniform(size=(6, 6))),
         Objective(spectrum=0.0),
