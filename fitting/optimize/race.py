@@ -74,10 +74,8 @@ class Race:
         winner = int(left[0])
         point = {name: jnp.asarray(value[0]) for name, value in points.items()}
         best = Candidate(point, *fit.candidates[winner][1:])
-        lowest = np.nanmin(np.where(np.isfinite(losses), losses, np.inf), axis=0)
-        note = f"{count} starts were raced; their lowest losses lie from {lowest.min():.3f} to {lowest.max():.3f}."
         result = RaceResult(winner, np.array(losses))
-        return replace(fit, candidates=(best,), race=result, notes=(*fit.notes, note))
+        return replace(fit, candidates=(best,), race=result, notes=(*fit.notes, _sentence(result.losses)))
 
     def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
@@ -85,3 +83,13 @@ class Race:
         halved = [candidates >> number for number in range(int(math.log2(candidates)))]
         rounds = sum(turns(left, problem.at_once(gradient=True)) for left in halved)
         return Cost(self.steps * rounds * backward.seconds, len(local_devices()) * backward.bytes)
+
+
+def _sentence(losses: np.ndarray) -> str:
+    lowest = np.where(np.isfinite(losses), losses, np.inf).min(0)
+    known = lowest[np.isfinite(lowest)]
+    if not len(known):
+        return f"{len(lowest)} starts were raced; none of them had a finite loss."
+    rest = f" {len(lowest) - len(known)} of them had no finite loss." if len(known) < len(lowest) else ""
+    span = f"from {known.min():.3f} to {known.max():.3f}"
+    return f"{len(lowest)} starts were raced; their lowest losses lie {span}.{rest}"

@@ -305,6 +305,20 @@ def test_a_race_is_won_by_the_deeper_basin(directed):
     assert (where(fit.point) > where(starts[found.winner])).all()
 
 
+def test_starts_without_a_finite_loss_lose_a_race_and_are_counted(directed):
+    def loss(values, key):
+        return jnp.where(values["k"] > 1.5, jnp.nan, values["k"])
+
+    problem = problem_of_formula(network_of(*directed), [Parameter("k", 1.0, 0.5, 2.0)], loss)
+    starts = [{"k": jnp.asarray(x)} for x in (2.0, 3.0, -0.5, -1.0)]
+    fit = run(Race(optax.sgd(1e-6), steps=2), problem, jax.random.key(0), starts)
+    assert fit.race.winner == 3
+    assert fit.notes[0].startswith("4 starts were raced; their lowest losses lie from 0.9")
+    assert fit.notes[0].endswith("2 of them had no finite loss.")
+    fit = run(Race(optax.sgd(1e-6), steps=2), problem, jax.random.key(0), starts[:2])
+    assert fit.notes == ("2 starts were raced; none of them had a finite loss.",)
+
+
 def test_a_race_needs_no_run_of_one(directed):
     fit = Fit.begin(landscape(directed))
     assert Race().run(fit, jax.random.key(0)) is fit
