@@ -311,10 +311,10 @@ def envelope_fc(
     check_signals(x)
     check_band(band, fs)
     check_orthogonalization(orthogonalize)
-    samples = x.shape[0]
+    samples, fs, band = x.shape[0], float(fs), (float(band[0]), float(band[1]))
     final_fs, resampled = fs, None
     if low_pass is not None:
-        check_cutoff(low_pass, fs)
+        low_pass = float(check_cutoff(low_pass, fs))
     if envelope_fs is not None:
         check_rate(envelope_fs)
         resampled = round(samples * envelope_fs / fs)
@@ -326,8 +326,7 @@ def envelope_fc(
     if trim < 0 or left < 2:
         raise InputError(f"trimming {trim:g} s from both ends of {samples / fs:g} s leaves {max(left, 0)} samples")
     smooth = _Smoothing(fs, low_pass, order, "fir" if filter == "fir" else low_pass_kind, log, resampled, cut)
-    edges = (float(band[0]), float(band[1]))
-    z = _band_limited(jnp.asarray(x, jnp.result_type(x, float)), float(fs), edges, order, filter, standardize)
+    z = _band_limited(jnp.asarray(x, jnp.result_type(x, float)), fs, band, order, filter, standardize)
     if orthogonalize == "symmetric":
         z = hilbert(symmetric_orthogonalization(z.real), axis=0)
     return _fc_of_envelopes(z, smooth, orthogonalize in (True, "pairwise"), absolute, symmetrize)
