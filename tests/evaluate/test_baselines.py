@@ -77,7 +77,7 @@ def test_low_rank_predictors_find_what_was_put_in(rng):
 
 @pytest.mark.parametrize(("rank", "constant"), [(1, False), (1, True), (2, True)])
 def test_low_rank_predictors_are_those_of_least_squares(rank, constant, rng):
-    """SciPy's least squares ends there, too, from the loadings that made a noisy matrix. The lower triangle is not read."""
+    """SciPy's least squares ends there, too, from the truth of a noisy matrix. The lower triangle is not read."""
     truth = np.concatenate([[0.3 * constant], rng.uniform(0.5, 1.5, 20 * rank)])
     rows, columns = np.triu_indices(20, 1)
     seen, fc = np.zeros((20, 20), bool), np.full((20, 20), np.nan)
