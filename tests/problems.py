@@ -62,7 +62,7 @@ def check_central_differences(kind: str, network: Network, parameters, entries, 
     predictor = (
         LinearResponse(network, observation, dt=0.5, frequencies=5)
         if kind == "response"
-        else Simulation(network, observation, duration=4000.0, dt=0.5)
+        else Simulation(network, observation, duration=4500.0, dt=0.5)
     )
     fc = np.random.default_rng(0).uniform(size=(network.regions, network.regions))
     target = Target(jnp.asarray((fc + fc.T) / 2), network.labels)

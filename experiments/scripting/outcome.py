@@ -103,7 +103,7 @@ def judge(run: Run, prepared: Setup, fit: Fit) -> Evaluation:
             predictor=prepared.verifier,
             recordings=prepared.recordings,
             views=prepared.views,
-            refit=store.kept(lambda problem: prepared.refit(problem, seed), "refit"),
+            refit=store.kept(lambda problem: prepared.refit(problem, seed), "refit", (prepared.stages, seed)),
             progress=show,
         )
 

@@ -337,7 +337,11 @@ def intervals(
     if settings.loss_profile_points:
         how = LossProfile(points=settings.loss_profile_points)
         for p in problem.parameters.shared:
-            profiles[p.name] = profile_loss(problem, point, p.name, stage_key(key, p.name), how, progress)
+            try:
+                profiles[p.name] = profile_loss(problem, point, p.name, stage_key(key, p.name), how, progress)
+            except InputError as error:  # there is no minimum, which holds for all of them
+                nothing = Identifiability(False, str(error), None)
+                return {p.name: nothing for p in problem.parameters.shared} | identified, {}
     return identified, profiles
 
 

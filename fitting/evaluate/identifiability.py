@@ -115,7 +115,8 @@ def measure_surroundings(
     step: float,
     progress: Reporter = silent,
 ) -> Surroundings:
-    """Losses on a cross of displaced points, every displacement with the same noise seeds."""
+    """Losses on a cross of displaced points, every displacement with the same noise seeds, each of one simulation."""
+    problem = replace(problem, seeds=1)
     names = [p.name for p in problem.parameters.shared]
     count = len(names)
     unit = step * np.eye(count)

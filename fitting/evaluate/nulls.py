@@ -112,10 +112,12 @@ def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: i
     Notes
     -----
     In a connectome without missing connections weights are all that can move: they are permuted over
-    connections (within classes of length). Where connections are missing, those move, too: by the degree and
+    connections (within classes of length). Where connections are missing, those move first: by the degree and
     length preserving swaps of Betzel and Bassett (PNAS 115, 2018, E4880-E4889), for ``"rewired"`` with all
-    lengths in one class, as implemented in netneurotools (the extra ``surrogates``). Symmetric connectomes remain so.
-    Where a pair of regions has no length, a connection that moves there is as long as the shortest way along fibres.
+    lengths in one class, as implemented in netneurotools (the extra ``surrogates``). Each is swapped once at most, and
+    most of those that must keep their length find none to swap with. Weights are permuted over whatever results.
+    Symmetric connectomes remain so. Where a pair of regions has no length, a connection that moves there is as long as
+    the shortest way along fibres.
 
     Examples
     --------
@@ -312,11 +314,16 @@ def _swapped(weights, lengths, classes: int, rng):
         raise InputError(
             "surrogates of a connectome with missing connections need netneurotools: pip install 'fitting[surrogates]'"
         ) from None
-    swaps = 20 * len(weights)
-    seed = int(rng.integers(2**31))
+    between = np.triu(weights > 0, 1)
+    edges = np.quantile(lengths[between], np.linspace(0, 1, classes + 1)[1:-1])
+    # Its own classes are equally wide, where long ones hold next to nothing: numbers of ours fall into one each.
+    numbers = (1.0 + np.searchsorted(edges, lengths, side="right")) * ~np.eye(len(weights), dtype=bool)
+    swaps, seed = int(between.sum()), int(rng.integers(2**31))
     # It prints that each connection was swapped once, which is as it should be.
     with contextlib.redirect_stdout(None):
-        return match_length_degree_distribution(weights, lengths, nbins=classes, nswap=swaps, seed=seed)[1]
+        moved = match_length_degree_distribution(weights, numbers, nbins=classes, nswap=swaps, seed=seed)[1]
+    # It hands weights on by order of length; what else they follow is to be random.
+    return _permuted(moved, lengths, classes, rng)
 
 
 class SurrogateTest(NamedTuple):

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from fitting.data import fc_target, good_pieces, group_average
-from fitting.errors import InputError
+from fitting.data import fc_target, good_pieces, leave_one_out
 from fitting.evaluate.agreement import pearson
 from fitting.objective import Target
 from fitting.signal import Observation
@@ -137,8 +136,9 @@ def subject_ceiling(matrices: Mapping[str, xr.DataArray]) -> tuple[float, float]
     lower : float
         Mean correlation of each subject's connectivity with the mean of all others (leave-one-subject-out).
     upper : float
-        The same with the mean of all, each subject itself included. The best model's mean correlation with
-        single subjects lies between the two (Nili et al., PLoS Computational Biology 10, 2014, e1003553).
+        The same with what correlates best with all on average: the mean of every subject's connectivity after its
+        own mean and spread have been made those of the others. No model can do better, and the best one lies between
+        the two (Nili et al., PLoS Computational Biology 10, 2014, e1003553).
 
     Examples
     --------
@@ -151,13 +151,9 @@ def subject_ceiling(matrices: Mapping[str, xr.DataArray]) -> tuple[float, float]
     >>> lower < upper < 1
     True
     """
-    if len(matrices) < 2:
-        raise InputError(f"leaving one subject out needs at least two; got {len(matrices)}")
-    everyone = group_average(matrices).values
-    upper_pairs = np.triu_indices(len(everyone), 1)
-    below, above = [], []
-    for subject, own in matrices.items():
-        others = group_average({name: m for name, m in matrices.items() if name != subject}).values
-        below.append(pearson(own.values[upper_pairs], others[upper_pairs]))
-        above.append(pearson(own.values[upper_pairs], everyone[upper_pairs]))
-    return float(np.mean(below)), float(np.mean(above))
+    parts = [(own.values, others.values) for _, others, own in leave_one_out(matrices)]
+    pairs = np.triu_indices(len(parts[0][0]), 1)
+    everyone = [own[pairs] for own, _ in parts]
+    best = np.mean([(x - x.mean()) / x.std() for x in everyone], axis=0)
+    lower = [pearson(own[pairs], others[pairs]) for own, others in parts]
+    return float(np.mean(lower)), float(np.mean([pearson(own, best) for own in everyone]))

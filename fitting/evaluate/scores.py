@@ -35,13 +35,10 @@ class View(NamedTuple):
         How the model is observed.
     fc : array (region, region)
         What it is compared with.
-    pairs : array of bool (region, region), optional
-        Pairs to compare; all unless given.
     """
 
     observation: Observation
     fc: Any
-    pairs: Any = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +184,7 @@ def fresh_seeds(
         prediction = predictor.observe(activity, predictor.observation, whole.target.spectrum is not None)
         terms = whole.terms(prediction)
         viewed = {
-            name: fc_correlation(predictor.observe(activity, view.observation).fc, jnp.asarray(view.fc), view.pairs)
+            name: fc_correlation(predictor.observe(activity, view.observation).fc, jnp.asarray(view.fc))
             for name, view in others.items()
         }
         unseen = () if held_out is None else fc_correlation(prediction.fc, whole.target.fc, held_out)

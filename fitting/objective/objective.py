@@ -281,7 +281,10 @@ class Objective:
             similarity = fc_correlation(replicates[0], target.fc, target.pairs)
         if self.sampling_variance:
             variance = jnp.var(replicates.mean(0)[upper_pairs(target.fc.shape[0], target.pairs)])
-            similarity = similarity * jnp.sqrt(variance / (variance + self.sampling_variance))
+            # A root has no slope at zero.
+            varies = variance > 0
+            share = jnp.where(varies, variance, 1.0) / (variance + self.sampling_variance)
+            similarity = jnp.where(varies, similarity * jnp.sqrt(share), 0.0)
         return similarity
 
 

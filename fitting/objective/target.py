@@ -125,6 +125,9 @@ class Target:
             density = jnp.exp(logs)
         fc = mean(observation.fc)
         if not np.isfinite(fc).all():
+            # Called by itself it says what is wrong, if it knows.
+            for piece in pieces:
+                observation.fc(jnp.asarray(piece.values), float(piece.attrs["fs"]))
             largest = max(float(np.abs(piece.values).max()) for piece in pieces)
             raise InputError(
                 f"connectivity of the recording is not finite: its signals reach {largest:.2g}; scale them to about "

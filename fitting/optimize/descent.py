@@ -35,6 +35,9 @@ Optimizer: TypeAlias = optax.GradientTransformation
 #: Numbers that are kept of each step.
 MEASURES = ("loss", "fc_correlation", "spectrum", "reliability", "gradient_norm", "finite", "seconds")
 
+#: What is kept besides: whether modes grew when that was last asked.
+KEPT = (*MEASURES, "grows")
+
 #: Steps after which a predictor without noise is asked whether modes grow.
 STABILITY_STEPS = 100
 
@@ -133,7 +136,7 @@ class Descent:
             notes.append("No step was better than the start on new noise, so the start is the result.")
         if bad:
             notes.append(f"{bad} of {len(rows)} steps had a loss or gradient that was not finite and were skipped.")
-        notes.extend(unreliable([row["reliability"] for row in _finite(rows)]))
+        notes.extend(unreliable([row["reliability"] for row in _finite(rows)], problem.predictor.replicates))
         return replace(
             fit,
             candidates=(Candidate(best),),
@@ -142,6 +145,7 @@ class Descent:
             finished=status == "interrupted",
             history=_history(rows),
             bad_steps=bad,
+            around=None,  # of another point
             bytes=int(getattr(analysis, "temp_size_in_bytes", 0)) if analysis else 0,
             notes=(*fit.notes, *notes),
         )
@@ -149,7 +153,7 @@ class Descent:
     def _descend(self, problem: Problem, step: Callable, state, key, record: Record, progress: Reporter):
         """Take steps until one of the reasons to stop; returns it, a row for each step, and the last point."""
         rows, point, memory = state
-        saved, grew = time.perf_counter(), False
+        saved = time.perf_counter()
         with Interrupt() as interrupt:
             while True:
                 status = self._reason_to_stop(rows, interrupt)
@@ -163,23 +167,19 @@ class Descent:
                 seconds = time.perf_counter() - tick
                 numbers = (*map(float, (*terms, norm)), bool(finite), seconds)
                 row: dict[str, Any] = dict(zip(MEASURES, numbers, strict=True))
-                row["point"], row["values"] = _plain(point), values
+                row["point"], row["values"], row["grows"] = _plain(point), values, False
                 rows.append(row)
                 point, memory = moved, new_memory
                 good = _finite(rows)
                 if not row["finite"] and good:
                     # Halfway back to where the loss was last finite.
                     point = {name: (point[name] + good[-1]["point"][name]) / 2 for name in point}
+                if not problem.predictor.noisy and len(rows) % STABILITY_STEPS == 0:
+                    row["grows"] = problem.predictor.unstable(problem.parameters.values(point)) > 0
                 # Quick steps are not worth saving one by one: what a kill loses is computed again, to the same bits.
                 if time.perf_counter() - saved > SAVE_SECONDS:
                     record.save(_packed(rows, point, memory))
                     saved = time.perf_counter()
-                if not problem.predictor.noisy and len(rows) % STABILITY_STEPS == 0:
-                    grows = problem.predictor.unstable(problem.parameters.values(point)) > 0
-                    if grows and grew:
-                        record.save(_packed(rows, point, memory))
-                        return "unstable", rows, point
-                    grew = grows
                 text = f"loss {row['loss']:.4f} r {row['fc_correlation']:.3f}"
                 progress(Progress(self.name, len(rows), self.steps, text, values))
 
@@ -187,6 +187,9 @@ class Descent:
         last = rows[-self.max_bad_steps :]
         if len(last) == self.max_bad_steps and not any(row["finite"] for row in last):
             return "diverged"
+        asked = [row["grows"] for row in rows[STABILITY_STEPS - 1 :: STABILITY_STEPS]]
+        if len(asked) > 1 and all(asked[-2:]):
+            return "unstable"
         if len(rows) >= self.steps:
             return "max_steps"
         if self._converged(rows):
@@ -271,7 +274,7 @@ def verdict(problem: Problem, status: str, point) -> tuple[str, str]:
     return status, ""
 
 
-def unreliable(reliabilities, replicates: int = 2) -> list[str]:
+def unreliable(reliabilities, replicates: int) -> list[str]:
     """What to say where predictions, by the share that replicates have in common, are too noisy for the loss."""
     reliability = float(np.median(reliabilities)) if len(reliabilities) else 1.0
     least = least_reliability(replicates)
@@ -321,7 +324,7 @@ def _packed(rows, point, memory) -> dict[str, np.ndarray]:
     """Everything that a descent goes on from, as arrays."""
     arrays = {f"state_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves((point, memory)))}
     if rows:
-        arrays |= {name: np.array([row[name] for row in rows]) for name in MEASURES}
+        arrays |= {name: np.array([row[name] for row in rows]) for name in KEPT}
         for group in ("point", "values"):
             arrays |= {f"{group}:{n}": np.stack([np.asarray(row[group][n]) for row in rows]) for n in rows[0][group]}
     return arrays
@@ -337,7 +340,7 @@ def _restore(record: Record, point, memory):
     point, memory = jax.tree.unflatten(structure, [jnp.asarray(a, b.dtype) for a, b in zip(leaves, old, strict=True)])
     rows = []
     for i in range(len(arrays.get("loss", ()))):
-        row: dict[str, Any] = {name: arrays[name][i].item() for name in MEASURES}
+        row: dict[str, Any] = {name: arrays[name][i].item() for name in KEPT}
         for group in ("point", "values"):
             names = [n.partition(":")[2] for n in arrays if n.startswith(f"{group}:")]
             row[group] = {n: np.asarray(arrays[f"{group}:{n}"][i]) for n in names}

@@ -106,6 +106,10 @@ class Parameter:
         if self.lower is None or self.upper is None:
             raise InputError(f"parameter {self.name} is free, so it needs a lower and an upper bound")
         unit = "" if self.unit == "1" else f" {self.unit}"
+        if not (np.isfinite(self.lower) and np.isfinite(self.upper)):
+            raise InputError(
+                f"parameter {self.name}: bounds must be finite; got {self.lower:g} to {self.upper:g}{unit}"
+            )
         if not self.lower < self.upper:
             raise InputError(f"parameter {self.name}: bounds {self.lower:g} to {self.upper:g}{unit} are empty")
         if self.scale == "log" and self.lower <= 0:

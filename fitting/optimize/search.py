@@ -36,7 +36,8 @@ class Search:
     2001, 159-195; package ``cmaes``), in the unconstrained space. All
     candidates of a generation share their noise, so that their differences are those of the
     parameters; every generation has new noise, so that no candidate lives on its luck. At the end the best
-    of the last generations, the centre of the population and the start are compared on further noise seeds.
+    of the last generations, the centre of the population, the start and, of a search around it, the best so far are
+    compared on further noise seeds.
 
     Parameters
     ----------
@@ -101,7 +102,8 @@ class Search:
         losses = scores[:, 0]
         last = range(max(0, self.generations - 2 * self.finalists), self.generations)
         bests = [points[g][int(np.argmin(np.where(np.isfinite(losses[g]), losses[g], np.inf)))] for g in last]
-        pool = np.array([*bests, centre, [float(fit.start[name]) for name in names]])
+        known = {"middle": [fit.start], "best": [fit.point, fit.start]}[self.around]
+        pool = np.array([*bests, centre, *([float(point[name]) for name in names] for point in known)])
         checks = [evaluate(pool, k) for k in jax.random.split(check_key, self.seeds)]
         candidates = self._finalists(pool, np.mean(checks, axis=0), fit.point, names)
         if self.keep_start:

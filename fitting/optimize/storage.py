@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import os
+import types
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,12 +20,19 @@ from fitting.devices import first_process
 from fitting.errors import InputError
 
 
-def identity(thing: Any) -> Any:
+def identity(thing: Any, within: tuple = ()) -> Any:
     """What a thing is, as nested dictionaries, lists and text: every field of every dataclass in it.
 
     Arrays are told apart by their shape and two sums, to five digits: the last digits of what was computed may
     change from process to process. Functions are their name and whatever they hold on to, so that
-    ``optax.adam(0.1)`` is not ``optax.adam(0.2)``.
+    ``optax.adam(0.1)`` is not ``optax.adam(0.2)``: variables around them, defaults, the object that a method belongs
+    to, and the attributes of an object that can be called. What they compute is not looked at.
+
+    Parameters
+    ----------
+    thing
+    within : tuple
+        Things that hold this one, which may hold them.
 
     Examples
     --------
@@ -36,29 +44,43 @@ def identity(thing: Any) -> Any:
     >>> identity(optax.sgd(0.1)) == identity(optax.sgd(0.2))
     False
     """
+    if any(thing is holder for holder in within):
+        return "a thing that holds this one"
+    of = functools.partial(identity, within=(*within, thing))
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        fields = {f.name: identity(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.init and f.compare}
+        fields = {f.name: of(getattr(thing, f.name)) for f in dataclasses.fields(thing) if f.init and f.compare}
         return {"class": type(thing).__name__} | fields
     if isinstance(thing, xr.DataArray):
-        return identity(thing.to_dataset(name="values"))
+        return of(thing.to_dataset(name="values"))
     if isinstance(thing, xr.Dataset):
-        return {str(name): identity(thing[name].values) for name in thing.variables}
+        return {str(name): of(thing[name].values) for name in thing.variables}
     if isinstance(thing, Mapping):
-        return {str(name): identity(value) for name, value in sorted(thing.items())}
+        return {str(name): of(value) for name, value in sorted(thing.items())}
     if isinstance(thing, list | tuple):
-        return [identity(value) for value in thing]
+        return [of(value) for value in thing]
     if thing is None or isinstance(thing, str | bool | int):
         return thing
     if isinstance(thing, float | np.ndarray | np.generic | jax.Array):
         return _numbers(thing)
     if isinstance(thing, functools.partial):
-        return [identity(part) for part in (thing.func, thing.args, thing.keywords)]
+        return [of(part) for part in (thing.func, thing.args, thing.keywords)]
     if not callable(thing):
-        return str(thing)
-    name = getattr(thing, "__qualname__", type(thing).__qualname__)
+        # An address would be another one in the next process.
+        told = type(thing).__repr__ is not object.__repr__
+        return str(thing) if told else [type(thing).__qualname__, of(getattr(thing, "__dict__", None))]
+    name, held = getattr(thing, "__qualname__", type(thing).__qualname__), _held(thing)
+    return [name, *map(of, held)] if held else f"{getattr(thing, '__module__', '')}.{name}"
+
+
+def _held(thing: Callable) -> list[Any]:
+    """What a callable holds on to."""
+    if isinstance(thing, type | types.BuiltinFunctionType):
+        return []
+    if isinstance(thing, types.MethodType):
+        return [thing.__func__, thing.__self__]
     cells = [cell.cell_contents for cell in getattr(thing, "__closure__", None) or ()]
-    held = [*cells, *(getattr(thing, "__defaults__", None) or ())]
-    return [name, *map(identity, held)] if held else f"{getattr(thing, '__module__', '')}.{name}"
+    others = (getattr(thing, name, None) for name in ("__defaults__", "__kwdefaults__", "__dict__"))
+    return [*cells, *filter(None, others)]
 
 
 def _numbers(thing) -> Any:
@@ -167,7 +189,9 @@ class Store:
         identity = {"x64": bool(jax.config.read("jax_enable_x64"))} | dict(identity)
         return Record(self.folder / f"{stage.replace(' ', '_')}.npz", identity, self.resume)
 
-    def kept(self, function: Callable[[Any], Mapping[str, Any]], name: str) -> Callable[[Any], Mapping[str, Any]]:
+    def kept(
+        self, function: Callable[[Any], Mapping[str, Any]], name: str, settings: Any = None
+    ) -> Callable[[Any], Mapping[str, Any]]:
         """The same function, each result of which is kept in a file: what was done before is read.
 
         Parameters
@@ -176,11 +200,13 @@ class Store:
             Returns arrays by name.
         name : str
             Begins the names of the files; they end with a number that follows from what the function is given.
+        settings
+            Whatever else its results depend on; what was done with others is done anew.
         """
         done: dict[str, Mapping[str, Any]] = {}
 
         def again(thing):
-            known = {"of": identity(thing)}
+            known = {"of": identity(thing), "settings": identity(settings)}
             stage = f"{name} {zlib.crc32(json.dumps(known).encode()):08x}"
             if stage not in done:
                 record = self.record(stage, known)

@@ -54,8 +54,10 @@ class Predictor(Protocol):
         seeds; those that do not have a likelihood.
     seconds : float
         Length of the recording that a prediction is like; infinite for one without noise.
+    replicates : int
+        How many a prediction has.
     stretch : float
-        Length of the recording that a replicate of a prediction is like.
+        Length of the recording that each of them is like.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -64,6 +66,7 @@ class Predictor(Protocol):
     observation: Observation
     dt: Any
     noisy: bool
+    replicates: int = 1
 
     @property
     def seconds(self) -> float:
@@ -72,7 +75,7 @@ class Predictor(Protocol):
     @property
     def stretch(self) -> float:
         """See above."""
-        return self.seconds
+        return self.seconds / self.replicates
 
     def activity(self, values: Mapping[str, Any], key) -> Any:
         """What the network does with these parameter values: a tree of arrays, pure and differentiable."""

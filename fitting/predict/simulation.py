@@ -94,23 +94,17 @@ class Simulation(Predictor):
                 f"steps of {self.dt:g} ms hold nothing above {highest:g} Hz, but the band reaches "
                 f"{observation.band[1]:g} Hz. Lower dt"
             )
-        kept, needed = self.seconds, 2 * observation.trim + 2
-        if kept < needed:
+        if self.stretch < observation.shortest:
             raise InputError(
-                f"a simulation of {self.duration / 1000:g} s leaves {kept:g} s after the transient of "
-                f"{observation.transient:g} s; at least {needed:g} s are needed. Raise duration "
-                "(plain numbers are in ms)"
+                f"a simulation of {self.duration / 1000:g} s leaves {self.seconds:g} s after the transient of "
+                f"{observation.transient:g} s; {self.replicates} replicates of at least {observation.shortest:g} s are "
+                "needed. Raise duration (plain numbers are in ms)"
             )
 
     @property
     def seconds(self) -> float:
         """Length of what is observed in s: without the transient."""
         return self.duration / 1000 - self.observation.transient
-
-    @property
-    def stretch(self) -> float:
-        """See :class:`Predictor`."""
-        return self.seconds / self.replicates
 
     def activity(self, values: Mapping[str, Any], key) -> Float[Array, "time region"]:
         """See :class:`Predictor`: the coupled variable at every step."""

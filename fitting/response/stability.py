@@ -39,7 +39,7 @@ def _characteristic(linear: Linear, transfers, root, delayed):
 
 
 def _eigenvalues(linear: Linear, target, delayed) -> Complex[Array, " eigenvalue"]:
-    """Roots of a network with delayed weights held as they are, in 1/ms: those nearest to a target, nearest first.
+    """Roots of a network with delayed weights held as they are, in 1/ms: those nearest to a target.
 
     Arnoldi's method (Quarterly of Applied Mathematics 9, 1951, 17-29) on the inverse of the shifted network. It takes
     one inverse of as many rows as there are regions. Of large networks, the eigenvalues furthest away are approximate.
@@ -78,7 +78,6 @@ def _eigenvalues(linear: Linear, target, delayed) -> Complex[Array, " eigenvalue
     basis = jnp.zeros((steps + 1, size), rate.dtype).at[0].set(start / jnp.linalg.norm(start))
     _, projected = lax.fori_loop(0, steps, step, (basis, jnp.zeros((steps + 1, steps), rate.dtype)))
     inverted = jnp.linalg.eigvals(projected[:steps])
-    inverted = inverted[jnp.argsort(-jnp.abs(inverted))]
     return jnp.log1p((rate - 1 / jnp.where(jnp.abs(inverted) > tiny, inverted, tiny)) * linear.dt) / linear.dt
 
 
@@ -144,7 +143,7 @@ def _refined(linear: Linear, frequency, count: int, steps: int) -> _Roots:
     tiny = tolerance * jnp.abs(values)
     eligible = jnp.where(still, jnp.abs(values.imag) <= tiny, values.imag >= -tiny)
     values = jnp.where(still, values.real, values)
-    order = jnp.argsort(jnp.where(eligible, -values.real, jnp.inf))[:count]
+    _, order = lax.top_k(jnp.where(eligible, values.real, -jnp.inf), count)
     nothing = jnp.zeros(len(linear.entry), values.dtype)
 
     def both(root, delayed):

@@ -30,15 +30,10 @@ PAIRS = 9000
 
 
 def modulus(z: Complex[Array, ...]) -> Float[Array, ...]:
-    """``|z|``, with gradient zero instead of NaN where ``z`` is zero."""
+    """``|z|``, with gradient zero instead of NaN where ``z`` is zero; what is not a number stays so."""
     square = z.real**2 + z.imag**2
-    safe = jnp.where(square > 0, square, 1.0)
-    return jnp.where(square > 0, jnp.sqrt(safe), 0.0)
-
-
-def _divide(a, b):
-    """``a / b``, and zero with gradient zero where ``b`` is zero."""
-    return jnp.where(b != 0, a / jnp.where(b != 0, b, 1.0), 0.0)
+    silent = square == 0
+    return jnp.where(silent, 0.0, jnp.sqrt(jnp.where(silent, 1.0, square)))
 
 
 def _negligible(square):
@@ -96,7 +91,7 @@ def zscore(x: Float[Array, "time region"]) -> Float[Array, "time region"]:
     check_signals(x)
     x = x - x.mean(0)
     variance = (x**2).mean(0)
-    return _divide(x, jnp.sqrt(jnp.where(variance > 0, variance, 1.0))) * (variance > 0)
+    return x / jnp.sqrt(jnp.where(variance > 0, variance, 1.0)) * (variance > 0)
 
 
 def analytic_signal(
@@ -215,18 +210,20 @@ def _products_of_processed(z, envelope, smooth):
     """Whatever else is done to envelopes: do it, for some regions at a time."""
     plain = smooth(envelope.T)
     plain_floor, plain = _rounding(plain), _demean(plain)
-    unit = _phase(z, _negligible(envelope.T**2)[:, 0])
+    unit, least = _phase(z, _negligible(envelope.T**2)[:, 0]), _rounding(envelope.T)
 
     def rows(members):
-        rest = smooth(jnp.moveaxis(orthogonal_envelope(z, unit, members), 0, -1))
+        orthogonal = jnp.moveaxis(orthogonal_envelope(z, unit, members), 0, -1)
+        rest = smooth(orthogonal)
         floor, rest = _rounding(rest), _demean(rest)
+        # Logarithms make numbers like any others of the rounding that copies of a signal leave.
+        nothing = (orthogonal**2).sum(-1) <= least[members, None]
+        floor = jnp.where(nothing, jnp.inf, floor if smooth.log else floor + least[members, None])
         covariance = jnp.einsum("ijt,jt->ij", rest, plain, precision=lax.Precision.HIGHEST)
         return covariance, (rest**2).sum(-1), floor
 
     group = int(GROUP_BYTES / (envelope.size * envelope.dtype.itemsize))
     covariance, variance, floor = _by_groups(rows, z.shape[1], group, kept=False)
-    if not smooth.log:
-        floor = floor + _rounding(envelope.T)[:, None]
     return covariance, variance, (plain**2).sum(-1), floor, plain_floor
 
 
@@ -433,8 +430,9 @@ def pearson(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:
 
 @jax.jit
 def _pearson(a, b):
+    floors = _rounding(a), _rounding(b)
     a, b = _demean(a), _demean(b)
-    return _correlation((a * b).sum(), (a**2).sum(), (b**2).sum())
+    return _correlation((a * b).sum(), (a**2).sum(), (b**2).sum(), *floors)
 
 
 def phase_locking(z: Complex[Array, "time region"]) -> Float[Array, "region region"]:

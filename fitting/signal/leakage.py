@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Num
 
 from fitting.errors import InputError
 from fitting.signal.checks import check_signals
+
+#: Signals whose smallest singular value, of columns of length one, is below this depend on each other: recordings are
+#: kept in 32 bits, which leave that much of what should be nothing.
+DEPENDENT = 1e-5
 
 
 def mix(x: Num[Array, "*series source"], mixing) -> Num[Array, "*series region"]:
@@ -67,7 +72,7 @@ def symmetric_orthogonalization(
     ------
     InputError
         If signals are linearly dependent: then no such set exists. Fewer samples than regions, average
-        references and signal space projections make them so.
+        references and signal space projections make them so. A compiled program cannot raise, and gives NaN.
 
     References
     ----------
@@ -90,8 +95,8 @@ def symmetric_orthogonalization(
     # All that matters lies in the span of the signals: work on the small triangle.
     length = jnp.sqrt((x**2).sum(0))
     q, r = jnp.linalg.qr(x / jnp.where(length > 0, length, 1.0))
-    dependent = regions > samples or bool(jnp.linalg.svd(r, compute_uv=False)[-1] < 100 * eps)
-    if dependent:
+    independent = jnp.linalg.svd(r, compute_uv=False)[-1] >= DEPENDENT
+    if regions > samples or (not isinstance(independent, jax.core.Tracer) and not independent):
         raise InputError(
             f"symmetric orthogonalisation needs linearly independent signals; these {regions} of {samples} samples "
             f"are not. Use longer recordings or fewer regions, or orthogonalise pairwise"
@@ -113,4 +118,5 @@ def symmetric_orthogonalization(
 
     first = (jnp.ones(regions, x.dtype), jnp.asarray(jnp.inf, x.dtype), jnp.asarray(0.0, x.dtype), 0)
     scale, *_ = lax.while_loop(improving, improve, improve(first))
-    return jnp.matmul(q, closest(scale) * scale, precision=lax.Precision.HIGHEST) * length
+    result = jnp.matmul(q, closest(scale) * scale, precision=lax.Precision.HIGHEST) * length
+    return jnp.where(independent, result, jnp.nan)

@@ -199,15 +199,14 @@ class Observation:
     def effective_samples(self, seconds: float) -> float:
         r"""Independent samples of an envelope in so many seconds: :math:`T (\int P)^2 / \int P^2`, Bartlett's formula.
 
-        P is the power spectrum of the envelope's fluctuations: what the low-pass lets through or, without one, the
-        band's own beats, which are the band's power convolved with itself.
+        P is the power spectrum of the envelope's fluctuations: the band's own beats, which are the band's power
+        convolved with itself, and of these what a low-pass lets through.
         """
         frequencies = np.linspace(0, self.fs / 2, 20_001)
-        if self.low_pass is None:
-            band = self.band_pass.gain(frequencies) ** 2
-            power = scipy.signal.fftconvolve(band, band[::-1])[len(band) - 1 :]
-        else:
-            power = self.envelope_low_pass.gain(frequencies) ** 2
+        band = self.band_pass.gain(frequencies) ** 2
+        power = scipy.signal.fftconvolve(band, band[::-1])[len(band) - 1 :]
+        if self.low_pass is not None:
+            power = power * self.envelope_low_pass.gain(frequencies) ** 2
         width = 2 * power.sum() ** 2 / (power**2).sum() * (frequencies[1] - frequencies[0])
         return float(width * seconds)
 

@@ -1,15 +1,18 @@
 """Identifiability and profiles of the loss, on losses whose answer is known."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 from problems import network_of, problem_of_formula
 
 from fitting import InputError
-from fitting.evaluate import LossProfile, identifiability, profile_loss
-from fitting.evaluate.identifiability import Surroundings, better_value
+from fitting.evaluate import EvaluationSettings, LossProfile, identifiability, profile_loss
+from fitting.evaluate.evaluation import intervals
+from fitting.evaluate.identifiability import Surroundings, better_value, measure_surroundings
 from fitting.evaluate.uncertainty import quantile
-from fitting.optimize import Parameter
+from fitting.optimize import Fit, Parameter
 
 #: Of Student's t, 97.5 %, by degrees of freedom, from a printed table.
 T_975 = {2: 4.303, 7: 2.365, 29: 2.045, 39: 2.023}
@@ -147,3 +150,21 @@ def test_a_profile_of_the_loss_refuses_what_it_cannot_follow(directed):
         profile_loss(problem, problem.parameters.start(), "c", jax.random.key(0))
     with pytest.raises(InputError, match="2 seeds"):
         LossProfile(seeds=1)
+
+
+def test_seeds_of_a_fit_do_not_narrow_what_one_recording_tells(directed):
+    """A loss that is a mean over seeds scatters less from key to key; the recording's noise is what it is."""
+    problem, key = quadratic(directed, BOWL, 0.1), jax.random.key(0)
+    one, four = (
+        measure_surroundings(replace(problem, seeds=seeds), problem.parameters.start(), key, 16, 0.25).noise(problem, 8)
+        for seeds in (1, 4)
+    )
+    np.testing.assert_array_equal(one, four)
+
+
+def test_a_loss_without_a_minimum_has_no_profile_and_the_rest_is_evaluated(directed):
+    problem = quadratic(directed, ((-4.0, 0.0), (0.0, -4.0)), 0.1)
+    settings = EvaluationSettings(identifiability_seeds=0, loss_profile_points=4)
+    identified, profiles = intervals(Fit.begin(problem), settings, jax.random.key(0))
+    assert profiles == {}
+    assert all("no minimum" in identified[name].reason for name in ("k", "sigma"))

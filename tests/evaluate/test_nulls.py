@@ -86,7 +86,7 @@ def test_surrogates_of_a_sparse_connectome(rng):
     places = rng.uniform(0, 100, (40, 3))
     lengths = np.linalg.norm(places[:, None] - places[None], axis=2)
     present = np.triu(rng.random((40, 40)) < 0.4 * np.exp(-lengths / 60), 1)
-    weights = np.where(present, rng.uniform(0.1, 1, (40, 40)), 0)
+    weights = np.where(present, rng.uniform(0.5, 1, (40, 40)) * np.exp(-lengths / 30), 0)
     labels = [f"R{i:02d}.L" for i in range(40)]
     c = connectome(weights + weights.T, lengths, labels)
     old = c.weights.values
@@ -96,9 +96,15 @@ def test_surrogates_of_a_sparse_connectome(rng):
         np.testing.assert_array_equal((new > 0).sum(0), (old > 0).sum(0))
         np.testing.assert_allclose(np.sort(new[new > 0]), np.sort(old[old > 0]))
         assert ((new > 0) != (old > 0)).mean() > 0.05
-        if kind == "distance_preserving":
-            moved = scipy.stats.ks_2samp(lengths[new > 0], lengths[old > 0]).statistic
-            assert moved < 0.1
+        moved = scipy.stats.ks_2samp(lengths[new > 0], lengths[old > 0]).statistic
+        assert (moved < 0.1) == (kind == "distance_preserving")
+        # Weights follow lengths as before, or not at all, and within a class of length not what they were before.
+        follows = scipy.stats.spearmanr(new[new > 0], lengths[new > 0]).statistic
+        follow = scipy.stats.spearmanr(old[old > 0], lengths[old > 0]).statistic
+        assert follow < -0.6
+        assert follows == pytest.approx(follow, abs=0.1) if kind == "distance_preserving" else abs(follows) < 0.15
+        stayed = np.triu((new > 0) & (old > 0))
+        assert np.mean(new[stayed] == old[stayed]) < 0.25
 
 
 def test_connections_that_move_to_where_no_length_is_known_take_the_shortest_way(rng):
@@ -272,9 +278,9 @@ def test_refits_that_a_kill_interrupts_are_not_made_again(rng, tmp_path):
         fitted.append(other.network.weights)
         return refit_power(other)
 
-    def test(store, refit, problem=problem):
+    def test(store, refit, problem=problem, settings="ten steps"):
         made = surrogate_problems(problem, "rewired", 4, seed=0)
-        return surrogate_test(problem, {"k": 0.7}, made, store.kept(refit, "refit"), keys)
+        return surrogate_test(problem, {"k": 0.7}, made, store.kept(refit, "refit", settings), keys)
 
     whole = test(Store(), refit)
     fitted.clear()
@@ -288,6 +294,9 @@ def test_refits_that_a_kill_interrupts_are_not_made_again(rng, tmp_path):
     assert len(fitted) == len(list(tmp_path.glob("refit_*.npz"))) == 8
     with pytest.raises(InputError, match="already holds a fit"):
         test(Store(tmp_path), refit)
+    # Nor are those that were made otherwise.
+    test(Store(tmp_path, resume=True), lambda other: refit(other, 13), settings="twenty steps")
+    assert len(fitted) == 12
 
 
 def test_mixing_matrices_are_those_of_other_regions(rng):

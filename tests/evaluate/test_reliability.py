@@ -47,7 +47,27 @@ def test_subject_ceilings_against_plain_loops(rng):
     upper = np.triu_indices(6, 1)
     values = np.array([fc.values[upper] for fc in fcs.values()])
     lower = [np.corrcoef(values[i], np.delete(values, i, 0).mean(0))[0, 1] for i in range(4)]
-    higher = [np.corrcoef(values[i], values.mean(0))[0, 1] for i in range(4)]
+    standard = [(v - np.mean(v)) / np.std(v) for v in values]
+    higher = [np.corrcoef(values[i], np.mean(standard, 0))[0, 1] for i in range(4)]
     assert subject_ceiling(fcs) == (pytest.approx(np.mean(lower)), pytest.approx(np.mean(higher)))
     with pytest.raises(InputError, match="at least two"):
         subject_ceiling({"a": fcs["a"]})
+
+
+def test_no_model_is_above_the_upper_subject_ceiling(rng):
+    """Of subjects whose connectivity differs in size: the best of many models near theirs, by its mean correlation."""
+    upper, shared = np.triu_indices(8, 1), rng.standard_normal(28)
+    values = [scale * (shared + rng.standard_normal(28)) for scale in (10, 1, 1, 1, 1)]
+    fcs = {}
+    for subject, each in enumerate(values):
+        m = np.zeros((8, 8))
+        m[upper] = each
+        fcs[str(subject)] = fc_target(m + m.T, labels_of(8))
+    highest = subject_ceiling(fcs)[1]
+
+    def score(model):
+        return np.mean([np.corrcoef(model, each)[0, 1] for each in values])
+
+    best = max(score(rng.dirichlet(np.ones(5)) @ [v / np.std(v) for v in values]) for _ in range(2000))
+    assert score(np.mean(values, 0)) < best <= highest
+    assert best == pytest.approx(highest, abs=0.01)

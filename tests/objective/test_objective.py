@@ -187,6 +187,17 @@ def test_sampling_variance_takes_what_noise_would(rng):
     np.testing.assert_allclose(noisy.fc_correlation, plain.fc_correlation, rtol=1e-12)
 
 
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_constant_connectivity_has_no_gradient_whatever_the_sampling_variance(replicates, rng):
+    target, fc = target_of(symmetric(rng, 5)), jnp.asarray(symmetric(rng, 5))
+    objective = Objective(sampling_variance=0.01)
+
+    def loss(size):
+        return objective(Prediction(jnp.stack([size * fc] * replicates), None, jnp.zeros(())), target)
+
+    assert jax.value_and_grad(loss)(0.0) == (1.0, 0.0)
+
+
 @pytest.mark.slow
 def test_a_target_of_several_recordings_is_their_average(rng):
     """Runs count by their length within a subject, subjects alike, and bad segments not at all."""

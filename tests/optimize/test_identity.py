@@ -42,6 +42,19 @@ def weighted(weight):
     return lambda prediction, target: weight * mean_square(prediction, target)
 
 
+class Weighted:
+    """A loss that is an object, and holds a method of its own."""
+
+    def __init__(self, weight):
+        self.weight, self.own = weight, self.loss
+
+    def __call__(self, prediction, target):
+        return self.loss(prediction, target)
+
+    def loss(self, prediction, target):
+        return self.weight * mean_square(prediction, target)
+
+
 def of_other(array, place, value):
     changed = np.array(array)
     changed[place] = value
@@ -94,7 +107,7 @@ CASES = {
             "observation": replace(PLAIN, band=(8.0, 13.0)),
             "duration": 9000.0,
             "dt": 0.5,
-            "replicates": 3,
+            "replicates": 1,
             "start": "steady",
             "adjoint": "forward",
             "horizon": 250.0,
@@ -291,6 +304,10 @@ def test_presets_of_nodes_are_told_apart():
         (optax.adam(optax.cosine_decay_schedule(0.1, 10)), optax.adam(optax.cosine_decay_schedule(0.1, 20))),
         (optax.chain(optax.clip(1.0), optax.sgd(0.1)), optax.chain(optax.clip(2.0), optax.sgd(0.1))),
         (weighted(1.0), weighted(2.0)),
+        (Weighted(1.0), Weighted(2.0)),
+        (Weighted(1.0).loss, Weighted(2.0).loss),
+        (jax.jit(weighted(1.0)), jax.jit(weighted(2.0))),
+        (lambda *, weight=1.0: weight, lambda *, weight=2.0: weight),
         (partial(mean_square, target=1.0), partial(mean_square, target=2.0)),
         (np.array([1.0, 2.0]), np.array([2.0, 1.0])),
         (np.array([1.0, 2.0]), np.array([[1.0, 2.0]])),
@@ -304,6 +321,22 @@ def test_functions_and_arrays_are_what_they_hold(one, other):
     assert identity(one) == identity(one)
     assert identity(one) != identity(other)
     assert list(difference(identity(one), identity(other)))
+
+
+def test_an_identity_names_no_address():
+    """It would be another one in the next process; functions may hold on to themselves."""
+
+    class Plain:
+        def __init__(self):
+            self.size = 1.0
+
+    def again(count):
+        return again(count - 1) if count else Plain
+
+    for one, other in ((Plain(), Plain()), (Weighted(1.0), Weighted(1.0)), (Weighted(1.0).loss, Weighted(1.0).loss)):
+        assert identity(one) == identity(other)
+        assert " at 0x" not in json.dumps(identity(one))
+    assert identity(again) == identity(again)
 
 
 def test_rounding_does_not_change_an_identity(rng):

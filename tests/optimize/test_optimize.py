@@ -17,7 +17,7 @@ from fitting import InputError
 from fitting.network import simulate, simulated_recording
 from fitting.objective import Objective, Target
 from fitting.optimize import Descent, Fit, GradientCheck, Parameter, Parameters, Polish, Problem, Race, identity, solve
-from fitting.optimize.descent import guarded_step
+from fitting.optimize.descent import guarded_step, unreliable
 from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.storage import Store
 from fitting.predict import Simulation
@@ -225,6 +225,18 @@ def test_non_finite_steps_are_survived_and_reported(directed):
     assert all(np.isfinite(v).all() for v in result.fitted.values())
 
 
+def test_a_descent_hands_on_nothing_that_was_measured_elsewhere(directed):
+    """Slopes and curvatures that an earlier stage measured are of another point."""
+    fit = replace(Fit.begin(poisoned(directed, 0.0)), around="there")
+    assert Descent(optax.adam(0.1), steps=1).run(fit, jax.random.key(0)).around is None
+
+
+@pytest.mark.parametrize(("replicates", "words"), [(2, "share 20% .* less than the 25%"), (4, None)])
+def test_what_counts_as_unreliable_depends_on_how_many_replicates_there_are(replicates, words):
+    (note,) = unreliable([0.2, 0.2], replicates) or [""]
+    assert re.search(words, note) if words else not note
+
+
 def test_a_loss_that_is_always_nan_is_called_diverged(directed):
     result = descend(poisoned(directed, 1.0), optax.adam(0.1), steps=8, max_bad_steps=3, key=jax.random.key(1))
     assert result.status == "diverged"
@@ -270,6 +282,7 @@ NET = network_of(np.ones((3, 3)), np.full((3, 3), 40.0), speed_bounds=(2.0, 8.0)
     [
         (lambda: Parameter("k", 1.0), "needs a lower and an upper bound"),
         (lambda: Parameter("k", 1.0, 2.0, 1.0), "are empty"),
+        (lambda: Parameter("k", 1.0, 0.1, np.inf), "bounds must be finite; got 0.1 to inf"),
         (lambda: Parameter("k", 5.0, 0.0, 2.0), "must lie inside its bounds 0 to 2"),
         (lambda: Parameter("k", np.nan, 0.0, 2.0), "not finite"),
         (lambda: Parameter("k", 1.0, 0.0, 2.0, scale="log"), "positive lower bound"),

@@ -1,6 +1,7 @@
 """The stages of a fit, on losses whose answer is known, on small networks, and with a predictor of one's own."""
 
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import dataclass, fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +75,14 @@ def test_search_finds_the_deeper_basin_and_the_other(directed):
     assert 0 < found.history["parameter_k"].min() < found.history["parameter_k"].max() < 10
     apart = [np.linalg.norm(where(a.point) - where(b.point)) for a in found.candidates for b in found.candidates]
     assert min(d for d in apart if d > 0) > 0.5 if len(found.candidates) > 1 else True
+
+
+def test_a_search_around_the_best_does_not_lose_it(directed):
+    """Four candidates far from the deeper basin's bottom, from where the search sets out."""
+    problem = landscape(directed)
+    best = {"k": jnp.asarray(1.0), "drive": jnp.asarray(1.0)}
+    stage = Search(generations=1, population=4, around="best")
+    assert where(run(stage, problem, jax.random.key(0), [best]).candidates[0].point).tolist() == [1.0, 1.0]
 
 
 def test_search_goes_around_what_fails(directed):
@@ -266,7 +275,8 @@ def test_rough_losses_are_handed_to_the_search(directed):
     assert np.abs(where(fit.point) - 1).max() < 0.15
     assert "Gradients lead no further" in fit.notes[0]
     assert (fit.finished, fit.race, len(fit.history)) == (True, None, 0)
-    assert fit.search.evaluations == 2 * (8 * 10 + (6 + 2) * 2)
+    # The closer search compares what it set out from, too.
+    assert fit.search.evaluations == 2 * (8 * 10 + (6 + 2) * 2) + 2
 
 
 def test_gradients_that_carry_nothing_are_said_without_a_search(directed):
@@ -522,3 +532,35 @@ def test_a_predictor_of_ones_own_goes_through_all_stages(directed, tmp_path):
             folder=tmp_path / "c",
             resume=True,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Growing(Formula):
+    """A predictor whose modes grow wherever it is asked."""
+
+    def unstable(self, values):
+        return 1
+
+
+def test_a_descent_that_became_unstable_is_gone_on_with_to_the_same_bits(directed, tmp_path, monkeypatch):
+    """However often it was killed, and after its end: growing modes are remembered."""
+    monkeypatch.setattr(sys.modules["fitting.optimize.descent"], "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules["fitting.optimize.descent"], "STABILITY_STEPS", 4)
+    problem = landscape(directed)
+    predictor = Growing(**{f.name: getattr(problem.predictor, f.name) for f in fields(Formula)} | {"noisy": False})
+    problem, key = replace(problem, predictor=predictor), jax.random.key(0)
+    stage = Descent(optax.sgd(0.01), steps=100, patience=200)
+    whole = run(stage, problem, key)
+    assert (whole.status, len(whole.history["loss"])) == ("unstable", 8)
+
+    def die(progress):
+        if progress.done in (4, 6):
+            raise TimeoutError
+
+    for again in (False, True):
+        with pytest.raises(TimeoutError):
+            run(stage, problem, key, folder=tmp_path / "c", resume=again, progress=die)
+    for _ in range(2):
+        rest = run(stage, problem, key, folder=tmp_path / "c", resume=True)
+        assert (rest.status, rest.fitted) == ("unstable", whole.fitted)
+        np.testing.assert_array_equal(rest.history["loss"], whole.history["loss"])

@@ -18,7 +18,7 @@ def predictor(request, directed):
     network = network_of(*directed, drive=0.6, speed_bounds=(2.0, 10.0))
     if request.param == "response":
         return LinearResponse(network, PLAIN, dt=0.5, frequencies=3)
-    return Simulation(network, PLAIN, duration=4000.0, dt=0.5)
+    return Simulation(network, PLAIN, duration=4500.0, dt=0.5)
 
 
 def test_the_first_prediction_compiles_and_later_ones_do_not(predictor):

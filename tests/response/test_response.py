@@ -60,7 +60,7 @@ def test_gradients_know_that_the_start_moves_with_the_parameters(directed):
     network = network_of(*directed, coupling="additive", drive=0.65, speed_bounds=(1.0, 20.0))
     parameters = Parameters([Parameter("k", 0.1, 0.01, 1.0, scale="log"), Parameter("drive", 0.65, 0.1, 1.0)], network)
     observation = Observation(low_pass=None, transient=0.0, trim=0.5)
-    simulation = Simulation(network, observation, duration=3000.0, dt=DT, start="steady")
+    simulation = Simulation(network, observation, duration=3000.0, dt=DT, replicates=1, start="steady")
 
     def last(x, simulation=simulation):
         """Activity after 20 ms."""

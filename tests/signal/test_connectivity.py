@@ -171,10 +171,26 @@ def test_value_and_gradient_are_finite_on_awkward_signals(settings, rng):
     assert np.isfinite(np.asarray(gradient)).all()
     matrix = np.asarray(envelope_fc(x, 100.0, (8.0, 12.0), **settings))
     assert np.isfinite(matrix).all()
-    if not settings.get("log"):
-        assert (matrix[1] == 0).all()  # a silent region is connected to nothing
-    if settings.get("orthogonalize", True) and not settings.get("log"):
+    assert (matrix[1] == 0).all()  # a silent region is connected to nothing
+    if settings.get("orthogonalize", True):
         assert matrix[3, 4] == 0.0  # copies of one signal have nothing left after orthogonalisation
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("low_pass", [None, 1.0])
+def test_logarithms_of_what_copies_leave_are_no_signal(low_pass, bits, rng):
+    x = jnp.asarray(rng.standard_normal((3000, 3))[:, [0, 1, 1, 2]], f"float{bits}")
+    fc = np.asarray(envelope_fc(x, 100.0, (8.0, 12.0), low_pass, trim=1.0, log=True))
+    assert fc[1, 2] == fc[2, 1] == 0.0
+    assert np.count_nonzero(fc) == 10
+
+
+def test_constant_connectivity_correlates_with_nothing_and_has_no_gradient(rng):
+    """Its mean leaves rounding, which is no pattern."""
+    other = jnp.asarray(rng.standard_normal((80, 80)))
+    r, gradient = jax.value_and_grad(fc_correlation)(jnp.full((80, 80), 0.1), other)
+    assert r == 0.0
+    assert (np.asarray(gradient) == 0).all()
 
 
 def test_modulus_of_zero_has_gradient_zero():
@@ -291,7 +307,7 @@ def test_observation_processes_both_sides_alike(rng):
     assert "simulation not" in str(differs)
 
 
-@pytest.mark.parametrize("low", [None, 1.0])
+@pytest.mark.parametrize("low", [None, 1.0, 4.0])
 def test_effective_samples_tell_how_correlations_of_independent_signals_scatter(low, rng):
     """White noise: 12 draws of 780 pairs, so the variance is known to 1.5 %."""
     seconds, trim, draws, regions = 100.0, 2.0, 12, 40

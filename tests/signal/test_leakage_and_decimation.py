@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.signal
+from problems import labels_of
 
 from fitting import InputError
+from fitting.data import recording
+from fitting.evaluate import split_half_ceiling
+from fitting.objective import Target
 from fitting.signal import Decimator, Observation, envelope_fc, resample, symmetric_orthogonalization
 
 
@@ -63,6 +67,18 @@ def test_connection_inherited_by_leakage_is_removed_symmetrically_only(rng):
     assert float(symmetric[0, 1]) > 0.3
     assert float(pairwise[1, 2]) > 0.1
     assert abs(float(symmetric[1, 2])) < 0.5 * float(pairwise[1, 2])
+
+
+def test_a_target_may_be_orthogonalised_symmetrically(rng):
+    """Compiled, as targets and their ceilings are, to the same numbers; dependent signals are refused there, too."""
+    observation = Observation(orthogonalize="symmetric", orthogonalize_simulation=False)
+    one = recording(mixed(rng, 4000), 100.0, labels_of(6))
+    expected = envelope_fc(jnp.asarray(one.values), 100.0, (8.0, 12.0), orthogonalize="symmetric", trim=1.0)
+    np.testing.assert_allclose(Target.of_recordings([one], observation).fc, expected, rtol=1e-6, atol=1e-9)
+    ceiling = split_half_ceiling([one], observation)
+    assert ceiling is None or ceiling.reliability < 1
+    with pytest.raises(InputError, match="linearly independent"):
+        Target.of_recordings([one - one.mean("region")], observation)
 
 
 def test_observation_demands_a_choice_for_the_simulation():
