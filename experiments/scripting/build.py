@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -295,6 +296,8 @@ def measured(config: DictConfig, network: Network) -> Measured | None:
             f"data.path={config.data.path} would not be read, as data={source} has its own data; "
             "add data=fc_matrix (a connectivity matrix) or data=recording (signals)"
         )
+    if source != "fc_matrix" and (config.data.seconds is not None or config.data.people != 1):
+        raise InputError("data.seconds and data.people are for a connectivity matrix; recordings tell both themselves")
     if source == "demo":
         return None
     known = str(network.connectome.attrs.get("atlas", ""))
@@ -376,7 +379,7 @@ def setup(
     problem = replace(draft, target=target)
     notes = left_out(data.recordings, observation)
     said = network.connectome.attrs
-    told = {"weights": "Weights", "lengths": "Lengths", "round_off": "Rounding errors"}
+    told = {"weights": "Weights", "lengths": "Lengths", "diagonal": "Diagonal", "round_off": "Rounding errors"}
     notes += [f"{word} of the connectome: {said[name]}." for name, word in told.items() if name in said]
     notes += unused(config)
     alone = isolated(network.connectome)
@@ -417,13 +420,17 @@ def target_of(
                 f"a connectivity matrix has one band and one recording; "
                 f"{'evaluation.bands' if bands else f'data.held_out_by={by}'} needs recordings"
             )
-        people = config.data.people
-        if people != 1 and not config.data.seconds:
+        people, seconds = config.data.people, config.data.seconds
+        if people != 1 and seconds is None:
             raise InputError(f"data.people={people} needs data.seconds, the length of each person's recording in s")
+        if seconds is not None and not observation.shortest <= seconds < math.inf:
+            raise InputError(
+                f"data.seconds={seconds:g} is to be the length in s of each person's recording, at least "
+                f"{observation.shortest:g} s with these filters and trims"
+            )
         with setting("data.people"):
             target = replace(Target.of_matrix(data.matrix), people=people)
-        target = replace(target, seconds=people * float(config.data.seconds or "inf"))
-        return divided(target), [], {}, split
+        return divided(replace(target, seconds=people * (seconds or math.inf))), [], {}, split
     seen, unseen = data.recordings, []
     if share and of_recordings:
         seen, unseen = divide(data.recordings, share, by, seed)

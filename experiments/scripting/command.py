@@ -130,8 +130,11 @@ def sentence(error: BaseException) -> str:
     if key:
         known = settings()
         return f"there is no setting {key[1]!r}{did_you_mean(key[1], known)}{_or_add(key[1], known)}"
-    if re.search("no viable alternative|token recognition", text):
-        return f"cannot read a setting: write it without spaces, or in quotes ({text.partition(' See ')[0]})"
+    if re.search("no viable alternative|token recognition|mismatched input|extraneous input", text):
+        return (
+            "cannot read a setting: a value with spaces, brackets, commas or = needs quotes of its own, as in "
+            f"'data.path=\"my data/rec (1).npz\"' ({text.partition(' See ')[0]})"
+        )
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return text
     # OmegaConf adds lines such as "full_key: fit.steps" to what is wrong; Hydra may put a file's name before it.

@@ -18,6 +18,7 @@ from rich.console import Console
 from fitting import InputError
 from fitting.devices import first_process
 from fitting.report import Summary, versions
+from scripting.command import in_sweep
 
 #: Written when a run begins; ``run=FOLDER`` reads it.
 RUN_FILE = "run.json"
@@ -36,7 +37,8 @@ class Run(NamedTuple):
 def begin(config: DictConfig) -> Run:
     """Begin the run that a command line describes, or names by ``run=FOLDER``, in Hydra's folder.
 
-    Of several processes (``jax.distributed``), the first one writes and prints.
+    It is recorded there (:func:`record_run`) when its settings have been found good. Of several processes
+    (``jax.distributed``), the first one writes and prints.
     """
     began = time.perf_counter()
     folder, console = Path(HydraConfig.get().runtime.output_dir), Console(quiet=not first_process(), markup=False)
@@ -47,9 +49,15 @@ def begin(config: DictConfig) -> Run:
     score = finished(config, folder)
     if score is not None:
         console.print(f"Done before: {folder}", soft_wrap=True)
-    elif first_process():
-        record_run(config, folder)
-    return Run(config, folder, console, began, score)
+    elif (folder / RUN_FILE).exists() and not config.resume:
+        raise InputError(
+            f"{folder} already holds a fit; go on with resume=true, or name another folder with hydra.run.dir=FOLDER"
+        )
+    run = Run(config, folder, console, began, score)
+    if score is None and in_sweep():
+        # A job of a sweep is compared with the others by its settings, whatever becomes of it.
+        record_run(run)
+    return run
 
 
 def stored(config: DictConfig) -> DictConfig:
@@ -75,14 +83,11 @@ def stored(config: DictConfig) -> DictConfig:
     return config_of_run
 
 
-def record_run(config: DictConfig, folder: Path):
+def record_run(run: Run):
     """Write what is needed to repeat a run: its config, seeds and command line, versions and the state of the code."""
-    if (folder / RUN_FILE).exists():
-        if config.resume:
-            return
-        raise InputError(
-            f"{folder} already holds a fit; go on with resume=true, or name another folder with hydra.run.dir=FOLDER"
-        )
+    config, folder = run.config, run.folder
+    if (folder / RUN_FILE).exists() or not first_process():
+        return
     job = HydraConfig.get()
     command = ["python", f"experiments/{job.job.name}.py", *map(shlex.quote, job.overrides.task)]
     state = {

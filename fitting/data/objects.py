@@ -178,6 +178,9 @@ def connectome(
     if weights.shape != lengths.shape:
         raise InputError(f"weights are {weights.shape} but lengths are {lengths.shape}; both need the same regions")
     names = _labels(labels, len(weights), "connectome")
+    if np.diag(weights).any():
+        largest = np.abs(np.diag(weights)).max()
+        said["diagonal"] = f"up to {largest:g}, not used: what a region does to itself is part of its node"
     for matrix, what in ((weights, "weights"), (lengths, "lengths")):
         if (matrix < 0).any():
             row, column = np.argwhere(matrix < 0)[0]
@@ -463,6 +466,11 @@ def match(labels: Sequence[str], data: xr.DataArray, atlas: str = "") -> tuple[x
     >>> float(matched[0, 1]), matched["region"].values.tolist(), dropped
     (0.2, ['PreCG.R', 'INS.L'], ['Cuneus_L'])
     """
+    if not isinstance(data, xr.DataArray) or "region" not in data.coords:
+        raise InputError(
+            "what is matched to the labels of a connectome is a recording or a connectivity matrix "
+            "(fitting.data.recording, fitting.data.fc_target)"
+        )
     wanted = [str(label) for label in labels]
     have = [str(label) for label in data["region"].values]
     atlases = [atlas, str(data.attrs.get("atlas", ""))]

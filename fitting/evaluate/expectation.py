@@ -62,12 +62,11 @@ class Expectation:
             )
 
     def __str__(self):
-        stages = ", ".join(
-            f"{name} {in_words(cost.seconds)}" for name, cost in self.stages.items() if cost.seconds >= 1
-        )
+        long = [f"{name} {in_words(cost.seconds)}" for name, cost in self.stages.items() if cost.seconds >= 1]
+        stages = f" ({', '.join(long)})" if long else ""
         return (
-            f"Expected: {self.stages[self.largest].bytes / 1e9:.1f} GB of memory, about {in_words(self.seconds)} "
-            f"({stages}), and {self.compiling} unless that was done before."
+            f"Expected: {self.stages[self.largest].bytes / 1e9:.1f} GB of memory, about {in_words(self.seconds)}"
+            f"{stages}, and {self.compiling} unless that was done before."
         )
 
 

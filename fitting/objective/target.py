@@ -57,12 +57,18 @@ class Target:
         object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
         if self.people < 1:
             raise InputError(f"connectivity is that of at least one person; got {self.people}")
+        if not self.seconds > 0:
+            raise InputError(
+                f"connectivity is that of some seconds, or of an unknown length (inf); got {self.seconds:g}"
+            )
         if self.fc.shape != (len(self.labels), len(self.labels)):
             raise InputError(f"the target's connectivity is {self.fc.shape}, and it has {len(self.labels)} labels")
 
     @classmethod
     def of_matrix(cls, matrix: xr.DataArray) -> Target:
         """The target that a labelled matrix is: see :func:`fitting.data.fc_target`."""
+        if not isinstance(matrix, xr.DataArray):
+            raise InputError("a matrix needs the names of its regions: fitting.data.fc_target(matrix, labels)")
         return cls(jnp.asarray(matrix.values, jnp.result_type(float)), matrix["region"].values.tolist())
 
     @classmethod
@@ -100,6 +106,8 @@ class Target:
         InputError
             If there is none, regions differ, nothing is left of one, or a signal is constant.
         """
+        if isinstance(recordings, xr.DataArray):
+            raise InputError("a target is made of a list of recordings, also of one: [recording]")
         if not recordings:
             raise InputError("a target needs at least one recording")
         labels = recordings[0]["region"].values.tolist()
@@ -116,7 +124,9 @@ class Target:
         def mean(function):
             rates = [float(piece.attrs["fs"]) for piece in pieces]
             programs = {fs: compiled(partial(function, fs=fs)) for fs in rates}
-            values = [programs[fs](jnp.asarray(piece.values)) for fs, piece in zip(rates, pieces, strict=True)]
+            # Means are taken off before they fill the digits that 32 bits have.
+            centred = [piece.values - piece.values.mean(0, dtype=float) for piece in pieces]
+            values = [programs[fs](jnp.asarray(x)) for fs, x in zip(rates, centred, strict=True)]
             return sum((share * value for share, value in zip(shares, values, strict=True)), jnp.zeros(()))
 
         density = None

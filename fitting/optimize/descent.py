@@ -281,7 +281,7 @@ def unreliable(reliabilities, replicates: int) -> list[str]:
     if reliability >= least:
         return []
     return [
-        f"Parts of a prediction share {reliability:.0%} of the variance of their connectivity, less than the "
+        f"Parts of a prediction share {max(reliability, 0.0):.0%} of the variance of their connectivity, less than the "
         f"{least:.0%} that the loss can correct for: it was biased towards strong connectivity. Lengthen "
         "the simulation, or leave out the low-pass of envelopes."
     ]

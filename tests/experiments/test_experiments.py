@@ -318,6 +318,16 @@ def bad(tmp_path):
     yield ["data=fc_matrix", f"data.path={lines[2]}"], "not square"
     yield ["data=fc_matrix", f"data.path={tmp_path}/absent.csv"], "there is no file"
     yield [f"data.path={lines[0]}"], "would not be read, as data=demo has its own data; add data=fc_matrix"
+    matrix = tmp_path / "matrix.csv"
+    labels = embedded(regions=12)["target"].values
+    rows = [[name, *(f"{abs(i - j) / 20:g}" for j in range(12))] for i, name in enumerate(labels)]
+    matrix.write_text("\n".join(",".join(row) for row in [["", *labels], *rows]))
+    for seconds in (-3, 0, 1):
+        yield (
+            ["data=fc_matrix", "data.connectome=hcp_aal2", f"data.path={matrix}", f"data.seconds={seconds}"],
+            f"data.seconds={seconds} is to be the length in s of each person's recording, at least 3 s",
+        )
+    yield ["data.people=3"], "are for a connectivity matrix; recordings tell both themselves"
     yield ["data=fc_matrix"], "Missing mandatory value: data.path"
     yield ["observation.band=[8,60]"], "Nyquist frequency 50 Hz"
     yield ["observation.band=[12,8]"], "is empty"
@@ -361,12 +371,16 @@ def test_bad_command_lines_get_a_sentence_and_no_traceback(tmp_path):
         assert isinstance(caught.value, commands.SENTENCES), caught.value
     nothing = list(bad(tmp_path))[-1]
     misspelt = ["+sed=1", f"hydra.run.dir={tmp_path}/run"], "there is no setting 'sed'; did you mean seed?"
+    brackets = ["data.path=my data (1).npz"], "needs quotes of its own, as in 'data.path="
     dashes = ["seed=1", "--fit.steps=5"], "write it without dashes: fit.steps=5"
-    for overrides, words in (nothing, misspelt, dashes):
+    short = ["simulation.duration=1 s", f"hydra.run.dir={tmp_path}/short"], "a simulation of 1 s leaves"
+    for overrides, words in (nothing, misspelt, brackets, dashes, short):
         done = run("fit.py", "experiment=debug", *overrides)
         assert done.returncode == 2
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+    # The corrected command can have the folder.
+    assert not (tmp_path / "short" / "run.json").exists()
 
 
 def test_settings_that_are_written_as_options_are_refused():

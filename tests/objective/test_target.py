@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
-from problems import target_of
+from problems import labels_of, target_of
 
 from fitting import InputError
+from fitting.data import match, recording
+from fitting.objective import Target
+from fitting.signal import Observation
 
 
 def test_a_target_split_by_regions(rng):
@@ -30,3 +33,26 @@ def test_a_fit_that_sees_the_pairs_among_some_regions(rng):
             assert target.held_out[i, j] == (i != j and not (left[i] and left[j]))
     with pytest.raises(InputError, match="2 of 7 regions are left to fit"):
         target.among(np.arange(7) < 2)
+
+
+def test_a_constant_part_of_the_signals_costs_no_digits(float32, rng):
+    """As amplifiers add it: a million times what varies, in 32 bits."""
+    signals, observation = rng.standard_normal((2000, 4)), Observation(orthogonalize=False)
+    plain, shifted = (
+        Target.of_recordings([recording(signals + offset, 100.0, labels_of(4))], observation).fc for offset in (0, 1e6)
+    )
+    np.testing.assert_allclose(shifted, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: target_of(np.eye(3), seconds=-3.0), "of some seconds, or of an unknown length"),
+        (lambda: Target.of_matrix(np.eye(3)), "needs the names of its regions"),
+        (lambda: Target.of_recordings(recording(np.eye(3), 1.0, labels_of(3)), Observation()), "also of one"),
+        (lambda: match(labels_of(3), np.eye(3)), "is a recording or a connectivity matrix"),
+    ],
+)
+def test_what_is_no_target_gets_a_sentence(call, words, unchecked):
+    with pytest.raises(InputError, match=words):
+        call()

@@ -12,7 +12,7 @@ from rich.console import Console
 from fitting.data import recording
 from fitting.errors import InputError
 from fitting.optimize import Parameter, Problem
-from fitting.report import Summary, draw, headline, read_fit, table, write_html
+from fitting.report import Summary, draw, headline, read_fit, table, to_dataset, write_html
 from fitting.report.page import CAPTIONS
 from fitting.report.tables import parameter_rows, score_rows
 from fitting.signal import Observation
@@ -114,12 +114,15 @@ def test_the_data_file_holds_what_figures_are_made_of(results):
 
 
 def test_a_fit_is_read_as_it_was_written(results, tmp_path):
-    fit, _, summary, data = results()
+    fit, evaluation, summary, _ = results()
+    fit = replace(fit, notes=("It ended at a bound.", "Three starts were raced."))
+    data = to_dataset(fit, evaluation)
     summary.write(tmp_path / "summary.json")
     data.to_netcdf(tmp_path / "result.nc", engine="h5netcdf")
     problem = fit.problem
     result, again = read_fit(tmp_path, problem)
     assert again == summary
+    assert result.notes == fit.notes
     # Earlier versions did not write the points, only their values.
     data.drop_vars([f"{what}_{name}" for what in ("point", "start") for name in ("k", "drive")]).to_netcdf(
         tmp_path / "result.nc", engine="h5netcdf"
