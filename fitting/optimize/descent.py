@@ -16,7 +16,7 @@ import optax
 from fitting.devices import local_devices, over_devices, turns
 from fitting.errors import InputError
 from fitting.objective import least_reliability
-from fitting.optimize.fit import Candidate, Fit
+from fitting.optimize.fit import Candidate, Fit, ranked
 from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Record, Store, identity
@@ -219,8 +219,7 @@ class Descent:
         losses = over_devices(lambda one: problem.value(*one)[0], problem.at_once())((points, keys)).reshape(
             len(candidates), CHECKS
         )
-        scores = dict(zip(candidates, losses.mean(1), strict=True))
-        chosen = min(candidates, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
+        chosen = list(candidates)[int(np.argmin(ranked(losses.mean(1))))]
         return chosen, candidates[chosen]
 
     def cost(self, problem: Problem, candidates: int = 1) -> Cost:

@@ -196,6 +196,19 @@ class Stage(Protocol):
         """What the stage needs at most, where it begins with so many candidates: seconds on all devices, and bytes."""
 
 
+def ranked(losses) -> np.ndarray:
+    """Losses to be compared: what is not finite is worse than all that is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.optimize.fit import ranked
+    >>> int(np.argmin(ranked([np.nan, 2.0, -np.inf])))
+    1
+    """
+    return np.where(np.isfinite(losses), losses, np.inf)
+
+
 def stage_key(key, name: str):
     """The key of a stage, or of another part of the work, derived from one key by its name."""
     return jax.random.fold_in(key, zlib.crc32(name.encode()))

@@ -15,7 +15,7 @@ from fitting.errors import InputError
 from fitting.objective import Terms
 from fitting.optimize.descent import unreliable, verdict
 from fitting.optimize.expansion import Expansion, Linearized, corrected, foretold
-from fitting.optimize.fit import Candidate, Fit
+from fitting.optimize.fit import Candidate, Fit, ranked
 from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
 from fitting.optimize.search import FARTHEST, search_closer
@@ -164,7 +164,7 @@ class GaussNewton:
             moved = [(i, v) for i in range(len(x)) for v in np.linspace(-SCANNED, SCANNED, self.scan)]
             points = np.array([x, *(np.where(np.arange(len(x)) == i, v, x) for i, v in moved if abs(v - x[i]) > CLOSE)])
             losses = np.asarray(calls(model.losses, points))
-            lowest = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
+            lowest = int(np.argmin(ranked(losses)))
             if lowest == 0:
                 break
             other = self._follow(points[lowest], model, calls, tell)
@@ -224,7 +224,7 @@ class GaussNewton:
     def _ended(self, fit: Fit, paths: list[_Path], model: Linearized, key, progress, store) -> Fit:
         """The fit after the best path."""
         losses, notes, names = np.array([path.expansions[-1].loss for path in paths]), [], model.names
-        best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
+        best = int(np.argmin(ranked(losses)))
         path = paths[best]
         if len(losses) > 1:
             lowest, highest = np.nanmin(losses), np.nanmax(losses)

@@ -13,7 +13,7 @@ import optax
 from fitting.devices import local_devices, over_devices, turns
 from fitting.errors import InputError
 from fitting.optimize.descent import Optimizer, adam, guarded_step
-from fitting.optimize.fit import Candidate, Fit, RaceResult
+from fitting.optimize.fit import Candidate, Fit, RaceResult, ranked
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Store
 from fitting.predict import Cost
@@ -86,7 +86,7 @@ class Race:
 
 
 def _sentence(losses: np.ndarray) -> str:
-    lowest = np.where(np.isfinite(losses), losses, np.inf).min(0)
+    lowest = ranked(losses).min(0)
     known = lowest[np.isfinite(lowest)]
     if not len(known):
         return f"{len(lowest)} starts were raced; none of them had a finite loss."

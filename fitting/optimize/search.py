@@ -15,7 +15,7 @@ import numpy as np
 
 from fitting.devices import device_count, local_devices, on_gpu, over_devices, side_by_side, turns
 from fitting.errors import InputError
-from fitting.optimize.fit import Candidate, Fit, SearchResult, stage_key
+from fitting.optimize.fit import Candidate, Fit, SearchResult, ranked, stage_key
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Store, identity
 from fitting.predict import Cost
@@ -101,7 +101,7 @@ class Search:
         points, scores, centre = self._generations(problem, evaluate, key, noise_key, origin, progress, store)
         losses = scores[:, 0]
         last = range(max(0, self.generations - 2 * self.finalists), self.generations)
-        bests = [points[g][int(np.argmin(np.where(np.isfinite(losses[g]), losses[g], np.inf)))] for g in last]
+        bests = [points[g][int(np.argmin(ranked(losses[g])))] for g in last]
         known = {"middle": [fit.start], "best": [fit.point, fit.start]}[self.around]
         pool = np.array([*bests, centre, *([float(point[name]) for name in names] for point in known)])
         checks = [evaluate(pool, k) for k in jax.random.split(check_key, self.seeds)]
@@ -147,13 +147,13 @@ class Search:
             # What failed is worse than all that did not.
             worst = np.nanmax(loss, initial=0.0, where=np.isfinite(loss)) + 1.0
             strategy.tell(list(zip(population, np.where(np.isfinite(loss), loss, worst), strict=True)))
-            best = int(np.argmin(np.where(np.isfinite(loss), loss, np.inf)))
+            best = int(np.argmin(ranked(loss)))
             text = f"loss {loss[best]:.4f} r {score[1][best]:.3f}"
             progress(Progress(self.name, generation + 1, self.generations, text))
         return np.array(points), np.array(scores), strategy.mean
 
     def _finalists(self, pool, confirmed, point, names) -> tuple[Candidate, ...]:
-        order = np.argsort(np.where(np.isfinite(confirmed[0]), confirmed[0], np.inf))
+        order = np.argsort(ranked(confirmed[0]))
         chosen: list[int] = []
         for i in order:
             apart = all(np.linalg.norm(pool[i] - pool[j]) > self.spread / 3 for j in chosen)
