@@ -46,7 +46,7 @@ def texts(values, what: str) -> list[str]:
 
 def text_of(arrays: Mapping[str, np.ndarray], names: Iterable[str], what: str) -> str:
     """The one text that a file holds under any of some names; empty if there is none."""
-    told = {name: texts(arrays[name], f"{what}: {name}") for name in names if name in arrays}
+    told = {name: texts(arrays[name], f"{what}: {name}") for name in names if name in arrays and arrays[name].size}
     for name, values in told.items():
         if len(values) != 1:
             raise InputError(f"{what}: {name} must be one text; it holds {len(values)} values")

@@ -22,6 +22,9 @@ class Refused(ValueError):
 
 def text(file, item):
     """A dataset; text as str, whether stored as such or as MATLAB's character codes and references to them."""
+    if item.attrs.get("MATLAB_empty"):
+        # What is stored is the shape.
+        return np.zeros(0, str if item.attrs.get("MATLAB_class") in (b"char", "char", b"cell", "cell") else float)
     if h5py.check_string_dtype(item.dtype) is not None:
         return np.asarray(item.asstr()[()], str)
     if h5py.check_ref_dtype(item.dtype) is not None:

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
+from scipy.sparse.csgraph import shortest_path
 
 from fitting.data.atlas import (
     atlas_of,
@@ -213,6 +215,20 @@ def connectome(
             raise InputError(f"centres must be finite numbers, three per region; got shape {centres.shape}")
         result["centres"] = (("target", "axis"), centres.astype(float), {"units": "mm"})
     return result
+
+
+def every_length(weights, lengths) -> Float[np.ndarray, "target source"]:
+    """Lengths of all pairs in mm: of those without one, the shortest way along connections; inf where there is no way.
+
+    Examples
+    --------
+    >>> from fitting.data.objects import every_length
+    >>> every_length([[0, 1, 0], [1, 0, 1], [0, 1, 0]], [[0, 30, 0], [30, 0, 20], [0, 20, 0]])[0, 2].item()
+    50.0
+    """
+    weights, lengths = np.asarray(weights, float), np.asarray(lengths, float)
+    unknown = (lengths <= 0) & ~np.eye(len(lengths), dtype=bool)
+    return np.where(unknown, shortest_path(np.where(weights > 0, lengths, 0.0)), lengths)
 
 
 def isolated(connectome: xr.Dataset) -> list[str]:

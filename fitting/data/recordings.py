@@ -102,7 +102,10 @@ def _read(path: Path, fs: float | None, atlas: str, name: Path) -> xr.DataArray:
     marked = parts.pop("marked", None)
     if marked is not None and rate > 0:
         parts["bad"] = _intervals(marked, rate)
-    parts["bad"] = [*parts.get("bad", ()), *(segment for file in _events(path) for segment in _bad_events(file))]
+    # Events of BIDS count from the first sample, whatever the clock says there.
+    start = float(parts.get("start", 0.0))
+    events = [(start + a, start + b) for file in _events(path) for a, b in _bad_events(file)]
+    parts["bad"] = [*parts.get("bad", ()), *events]
     parts = _whose(name, path) | parts
     parts["atlas"] = atlas or parts.get("atlas", "")
     try:
@@ -132,7 +135,8 @@ def read_recordings(path: str | Path, *, fs: float | None = None, atlas: str = "
     path : path
         A file, or a folder. Subject, session and run are those in the names of folders and files, such as
         ``sub-01/run-2.npz`` or ``sub-01_ses-1_run-2_timeseries.tsv``; without a subject in them, the path is its
-        name, apart from session, task and run. Hidden files and BIDS' tables of other kinds are not read.
+        name, apart from session, task and run. Hidden files and BIDS' tables of other kinds are not read. A FIF
+        recording that was split over several files is one.
     fs, atlas
         See :func:`read_recording`.
 
@@ -167,8 +171,11 @@ def read_recordings(path: str | Path, *, fs: float | None = None, atlas: str = "
             f"them are recordings cannot be told: name a folder that holds nothing else, or one file"
         )
     recordings = []
+    later = _later_parts([path / name for name in names])
     for name in names:
         file = path / name
+        if file.resolve() in later:
+            continue
         if not file.resolve().is_relative_to(path.resolve()):
             raise InputError(f"{file} is a link to a file outside {path}")
         one = _read(file, fs, atlas, Path(path.resolve().name, name))
@@ -176,6 +183,24 @@ def read_recordings(path: str | Path, *, fs: float | None = None, atlas: str = "
         one.attrs |= {"subject": one.attrs["subject"] or stem, "provenance": name.as_posix()}
         recordings.append(one)
     return recordings
+
+
+def _raw_fif(path: Path):
+    """MNE's object of a FIF file, which goes on in the files that it was split over."""
+    try:
+        import mne
+    except ImportError:
+        raise InputError(f"reading {path} needs the package mne: python -m pip install mne") from None
+    try:
+        return mne.io.read_raw_fif(path, preload=False, verbose="error")
+    except Exception as error:  # MNE raises many types for damaged files
+        raise InputError(f"{path} is not a readable raw FIF file: {str(error).strip().splitlines()[:1]}") from None
+
+
+def _later_parts(files: list[Path]) -> set[Path]:
+    """Files that others, which were split, go on in."""
+    fif = [file for file in files if file.suffix.lower() == ".fif"]
+    return {Path(part).resolve() for file in fif if len(fif) > 1 for part in _raw_fif(file).filenames[1:]}
 
 
 def _rate(time: np.ndarray, path: Path) -> float:
@@ -223,7 +248,8 @@ def _netcdf(path: Path) -> dict[str, Any]:
             marks = (array.coords if name in array.coords else dataset)[name]
             if marks.dims != ("time",):
                 raise InputError(f"{path}: {name} must have one value per sample; it has the dimensions {marks.dims}")
-            parts["bad"] = _intervals((marks.values != 0) == (name == "bad"), parts["fs"], parts["start"])
+            marked = _intervals((marks.values != 0) == (name == "bad"), parts["fs"], parts["start"])
+            parts["bad"] = [*parts.get("bad", ()), *marked]
     parts |= hemispheres_in(dataset, array.dims, path)
     told = {"units": array.attrs.get("unit", array.attrs.get("units", ""))}
     told |= {name: array.attrs[name] for name in ("subject", "run", "atlas") if array.attrs.get(name)}
@@ -329,15 +355,8 @@ def _bad_events(path: Path) -> list[tuple[float, float]]:
 
 
 def _fif(path: Path) -> dict[str, Any]:
-    try:
-        import mne
-    except ImportError:
-        raise InputError(f"reading {path} needs the package mne: python -m pip install mne") from None
-    try:
-        raw = mne.io.read_raw_fif(path, preload=False, verbose="error")
-        kinds = dict(zip(raw.ch_names, raw.get_channel_types(), strict=True))
-    except Exception as error:  # MNE raises many types for damaged files
-        raise InputError(f"{path} is not a readable raw FIF file: {str(error).strip().splitlines()[:1]}") from None
+    raw = _raw_fif(path)
+    kinds = dict(zip(raw.ch_names, raw.get_channel_types(), strict=True))
     sensors = [name for name, kind in kinds.items() if kind in ("mag", "grad", "eeg", "ref_meg", "seeg", "ecog")]
     if sensors:
         raise InputError(

@@ -6,6 +6,7 @@ import numpy as np
 import scipy.optimize
 import xarray as xr
 
+from fitting.data.objects import every_length
 from fitting.errors import InputError
 from fitting.evaluate.agreement import pearson
 
@@ -193,13 +194,22 @@ def spatial_autoregression(connectome: xr.Dataset, fc, seen=None) -> tuple[float
 
 
 def _geometry(connectome: xr.Dataset, fc):
-    """Weights, their logarithm and lengths of every pair of the upper triangle, both directions averaged."""
+    """Weights, their logarithm and lengths of every pair of the upper triangle, both directions averaged.
+
+    A length that is not known is not zero: one direction's is that of both; of pairs without any it is the shortest way
+    along connections or, where none leads there, as long as the longest.
+    """
     weights = np.asarray(connectome.weights.values, float)
     lengths = np.asarray(connectome.lengths.values, float)
     if fc.shape != weights.shape:
         raise InputError(f"the connectivity is {fc.shape} and the connectome {weights.shape}")
     upper = np.triu_indices(len(fc), 1)
-    weights, lengths = ((x + x.T)[upper] / 2 for x in (weights, lengths))
+    known = np.where(lengths > 0, lengths, np.nan)
+    ways = every_length(weights, lengths)
+    both = np.where(np.isnan(known), known.T, known)
+    pairs = np.where(np.isnan(both), np.minimum(ways, ways.T), (both + both.T) / 2)
+    weights, lengths = (weights + weights.T)[upper] / 2, pairs[upper]
+    lengths = np.minimum(lengths, lengths[np.isfinite(lengths)].max(initial=0.0))
     return weights, np.log(weights + LOG_OFFSET * (weights.max() or 1.0)), lengths
 
 

@@ -258,7 +258,8 @@ def _compensation(jacobian, column: int):
     others = np.delete(jacobian, column, axis=1)
     gram = others.T @ others
     ridge = 1e-3 * np.trace(gram) / max(1, len(gram))
-    return -np.linalg.solve(gram + ridge * np.eye(len(gram)), others.T @ jacobian[:, column])
+    # Others that change nothing at all stay where they are.
+    return -np.linalg.lstsq(gram + ridge * np.eye(len(gram)), others.T @ jacobian[:, column])[0]
 
 
 class _Refit:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import xarray as xr
-from scipy.sparse.csgraph import shortest_path
 
+from fitting.data.objects import every_length
 from fitting.devices import over_devices, rounds_over_devices
 from fitting.errors import InputError
 from fitting.evaluate.agreement import agreement
@@ -19,6 +19,12 @@ from fitting.network import Network
 from fitting.optimize import Problem
 from fitting.progress import Progress, Reporter, silent
 from fitting.signal import fc_correlation
+
+#: Said of a connectome whose lengths cannot all be told.
+UNREACHED = (
+    "surrogates move connections to other pairs of regions, so they need the lengths of all pairs; some are unknown, "
+    "and connections lead to no way between them"
+)
 
 #: How surrogate connectomes are made.
 SURROGATES = ("rewired", "distance_preserving")
@@ -139,7 +145,9 @@ def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: i
     rng = np.random.default_rng(seed)
     classes = 1 if kind == "rewired" else bins
     if not complete:
-        lengths = _all_lengths(weights, lengths)
+        lengths = every_length(weights, lengths)
+        if not np.isfinite(lengths).all():
+            raise InputError(UNREACHED)
     surrogates = []
     for _ in range(count):
         new = (_permuted if complete else _swapped)(weights, lengths, classes, rng)
@@ -190,9 +198,9 @@ def surrogate_maps(connectome: xr.Dataset, count: int, seed: int) -> list[xr.Dat
         centres = np.asarray(connectome["centres"].values, float)
         distances = np.linalg.norm(centres[:, None] - centres, axis=-1)
     else:
-        lengths = _all_lengths(
-            np.asarray(connectome.weights.values, float), np.asarray(connectome.lengths.values, float)
-        )
+        lengths = every_length(connectome.weights.values, connectome.lengths.values)
+        if not np.isfinite(lengths).all():
+            raise InputError(UNREACHED)
         distances = (lengths + lengths.T) / 2
     np.fill_diagonal(distances, 0.0)
     random = []
@@ -276,18 +284,6 @@ def surrogate_problems(problem: Problem, kind: str, count: int, seed: int) -> li
     bounds = replace(problem.network.bounds, shortest=None, longest=None)
     networks = [replace(problem.network, connectome=other, bounds=bounds) for other in others]
     return [replace(problem, predictor=replace(problem.predictor, network=network)) for network in networks]
-
-
-def _all_lengths(weights, lengths):
-    """Lengths of all pairs: of those without one, the shortest way along connections."""
-    unknown = (lengths <= 0) & ~np.eye(len(lengths), dtype=bool)
-    along = shortest_path(np.where(weights > 0, lengths, 0.0))
-    if not np.isfinite(along[unknown]).all():
-        raise InputError(
-            "surrogates move connections to other pairs of regions, so they need the lengths of all pairs; some are "
-            "unknown, and connections lead to no way between them"
-        )
-    return np.where(unknown, along, lengths)
 
 
 def _permuted(weights, lengths, classes: int, rng):

@@ -176,7 +176,7 @@ def plan(
     """
     # A block of K steps that starts at step t knows the history up to and including t, so it needs
     # whole delays of at least K - 1 steps. The margin covers rounding of length / speed / dt.
-    whole = np.rint(shortest) if nearest else np.floor(shortest * (1 - 1e-5))
+    whole = (np.rint if nearest else np.floor)(shortest * (1 - 1e-5))
     allowed = np.where(connected, whole + 1, np.inf)
     largest = largest_block if gpu else min(largest_block, LARGEST_CPU_BLOCK)
     smallest = max(1, int(min(allowed.min(initial=np.inf), largest)))

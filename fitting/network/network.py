@@ -323,7 +323,9 @@ class Network:
         if not isinstance(lengths, jax.core.Tracer):
             shortest, longest = self.length_bounds
             wrong = (lengths < shortest * (1 - ROUNDING)) | (lengths > longest * (1 + ROUNDING))
-            wrong = np.argwhere(wrong & (self.weights != 0))
+            weights = parameters.get("weights", self.weights)
+            linked = self.weights != 0 if isinstance(weights, jax.core.Tracer) else (self.weights != 0) & (weights != 0)
+            wrong = np.argwhere(wrong & linked)
             if len(wrong):
                 i, j = wrong[0]
                 raise InputError(

@@ -231,6 +231,13 @@ def _checked(network, parameters, steps, dt, source, state, record, adjoint) -> 
     parameters = {name: jnp.asarray(value, dtype) for name, value in parameters.items()}
     plan = _Plan(steps, float(dt), tuple(record), adjoint.kind, segment, devices.on_gpu())
     state = initial_state(network, dt, dtype) if state is None else state
+    needed = (network.regions, network.delays(dt).longest + 1)
+    if state.history.shape != needed:
+        raise InputError(
+            f"the state holds the past of {state.history.shape[0]} regions over {state.history.shape[1]} steps, and "
+            f"this network needs {needed[0]} and {needed[1]}: continue with the same dt and bounds on speeds and "
+            "lengths"
+        )
     return _simulate(network, plan, network.resolve(parameters, dtype), source, state)
 
 

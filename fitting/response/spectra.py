@@ -86,7 +86,9 @@ def _cross_spectra(linear, plain, frequencies):
         transfer, from_noise = through[:, 0], through[:, 1:]
         next_by_past, out_by_past, next_by_normal, out_by_normal = jnp.moveaxis(linear.noise_process, -1, 0)
         back = jnp.exp(-1j * turn * dt)
-        process = out_by_normal + out_by_past * back * next_by_normal / (1 - next_by_past * back)
+        # White noise has no past to speak of, and at 0 Hz nothing to divide by.
+        kept, closed = out_by_past * next_by_normal, 1 - next_by_past * back
+        process = out_by_normal + kept * back / jnp.where((kept == 0) & (closed == 0), 1.0, closed)
         entering = from_noise * process
         power = (jnp.abs(entering) ** 2).sum(1)
         delayed = linear.weights * jnp.exp(-1j * turn * linear.travel)

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import xarray as xr
 
 from fitting import InputError
 from fitting.data import (
@@ -439,3 +440,48 @@ def test_groups(rng):
         group_average(turned)
     with pytest.raises(InputError, match="at least two; got 1"):
         list(leave_one_out({"a": fcs["a"]}))
+
+
+@pytest.mark.parametrize("first", [0.0, 2.0, 100.0])
+def test_events_count_from_the_first_sample(first, tmp_path):
+    """BIDS: onset is measured from the first data point that is stored."""
+    rows = "\n".join(f"{first + i / 100:.2f},{i % 7},{i % 5}" for i in range(1000))
+    (tmp_path / "sub-1_timeseries.csv").write_text("time,A.L,B.L\n" + rows)
+    (tmp_path / "sub-1_events.tsv").write_text("onset\tduration\ttrial_type\n5\t2\tbad_x\n")
+    good = read_recording(tmp_path / "sub-1_timeseries.csv")["good"].values
+    assert np.flatnonzero(~good)[[0, -1]].tolist() == [500, 699]
+
+
+def test_good_and_bad_marks_both_count(tmp_path):
+    good, bad = np.ones(100, bool), np.zeros(100, bool)
+    good[:20], bad[50:60] = False, True
+    signals = ("time", "region"), np.arange(200.0).reshape(100, 2)
+    coords = {"time": np.arange(100) / 10, "region": ["A.L", "B.L"]}
+    xr.Dataset({"signals": signals, "good": ("time", good), "bad": ("time", bad)}, coords).to_netcdf(tmp_path / "r.nc")
+    np.testing.assert_array_equal(read_recording(tmp_path / "r.nc")["good"], good & ~bad)
+
+
+def test_what_matlab_keeps_of_nothing_is_nothing(tmp_path):
+    """Version 7.3 stores the shape of an empty array, and says so in an attribute."""
+    with h5py.File(tmp_path / "r.mat", "w") as file:
+        file["signals"], file["fs"] = np.random.default_rng(0).standard_normal((2, 500)), 100.0
+        file["labels"] = np.array([b"A.L", b"B.L"])
+        for name, kind in (("bad", b"double"), ("subject", b"char")):
+            file[name] = np.zeros(2, np.uint64)
+            file[name].attrs.update({"MATLAB_empty": np.uint8(1), "MATLAB_class": np.bytes_(kind)})
+    one = read_recording(tmp_path / "r.mat")
+    assert bool(one["good"].all())
+    assert one.attrs["subject"] == ""
+
+
+def test_a_recording_that_was_split_is_one(tmp_path):
+    """MNE goes on in the files that it was split over, whose names may come before."""
+    mne = pytest.importorskip("mne", reason="the extra sensors is not installed")
+    signals = np.random.default_rng(0).standard_normal((10, 150_000))
+    raw = mne.io.RawArray(signals, mne.create_info([f"R{i}.L" for i in range(10)], 100.0, "misc"), verbose="error")
+    for naming, name in (("bids", "sub-01_task-rest_meg.fif"), ("neuromag", "sub-01_raw.fif")):
+        folder = tmp_path / naming
+        folder.mkdir()
+        raw.save(folder / name, fmt="double", split_size="5MB", split_naming=naming, verbose="error")
+        assert len(list(folder.glob("*.fif"))) > 1
+        assert [one.sizes["time"] for one in read_recordings(folder)] == [150_000]

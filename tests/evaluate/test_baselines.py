@@ -136,3 +136,31 @@ def test_held_out_baselines_on_the_meg_matrix(meg_fc_path):
     found = held_out_baselines(c, fc.values, seen)
     assert 0.45 < found["region_effects"] < 0.58
     assert 0.62 < found["region_effects_and_geometry"] < 0.73
+
+
+def test_lengths_that_are_not_known_are_not_zero(rng):
+    """One direction's is that of both; of none it is the shortest way, by Floyd and Warshall's loop."""
+    places = rng.uniform(0, 100, (20, 3))
+    distances = np.linalg.norm(places[:, None] - places, axis=-1)
+    present = rng.random((20, 20)) < 0.5
+    near = np.exp(-distances / 20) * (1 - np.eye(20))
+    one_way = np.tril(near) + np.triu(near) * present
+    r = [
+        structural_baselines(connectome(w, np.where(w > 0, distances, np.nan), labels_of(20)), -distances)[
+            "minus_length"
+        ]
+        for w in (near, one_way, near * present)
+    ]
+    np.testing.assert_allclose(r[:2], 1.0)
+    way = np.where(near * present > 0, distances, np.inf)
+    for k in range(20):
+        way = np.minimum(way, way[:, [k]] + way[[k]])
+    far = np.where(present | present.T, distances, np.minimum(way, way.T))
+    upper = np.triu_indices(20, 1)
+    assert r[2] == pytest.approx(np.corrcoef(far[upper], distances[upper])[0, 1])
+    # Where no way leads, a pair counts as far as the farthest.
+    apart = near * (np.arange(20) < 10) * (np.arange(20)[:, None] < 10) + near * (np.arange(20) >= 10) * (
+        np.arange(20)[:, None] >= 10
+    )
+    known = connectome(apart, np.where(apart > 0, distances, 0), labels_of(20))
+    assert np.isfinite(list(structural_baselines(known, -distances).values())).all()

@@ -10,7 +10,7 @@ from problems import network_of, target_of
 
 from fitting import InputError
 from fitting.evaluate import fisher_information, profile_likelihood
-from fitting.evaluate.likelihood import _dyadic_variance
+from fitting.evaluate.likelihood import _compensation, _dyadic_variance
 from fitting.optimize import Parameter, Problem
 from fitting.predict import LinearResponse
 from fitting.signal import Observation, fc_correlation
@@ -112,3 +112,8 @@ def test_scatter_counts_what_pairs_share():
     true = np.std(errors)
     assert np.sqrt(np.mean(dyadic)) == pytest.approx(true, rel=0.15)
     assert np.sqrt(np.mean(independent)) < 0.6 * true
+
+
+def test_a_parameter_that_changes_nothing_makes_up_for_nothing():
+    """As the speed of a network without delays."""
+    assert _compensation(np.array([[1.0, 0.0], [2.0, 0.0]]), 0).tolist() == [0.0]

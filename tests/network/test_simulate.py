@@ -332,6 +332,16 @@ TOO_FAST = network_of(W, L, parameters={"signal_speed": 50})
         (lambda: Node("HopfStep", "x", "x_inp", ("noise_q",)), "no noise port"),
         (lambda: Node("HopfStep", "x", "x_inp", parameters={"q": 1}), "no parameter 'q'"),
         (lambda: simulate(network_of(W, L), {"kk": 1.0}, duration=1.0, dt=0.25), "unknown parameter 'kk'"),
+        (
+            lambda: simulate(
+                network_of(W, L, speed_bounds=(1.0, 20.0)),
+                {},
+                duration=1.0,
+                dt=0.25,
+                state=initial_state(network_of(W, L, speed_bounds=(10.0, 20.0)), 0.25),
+            ),
+            "continue with the same dt and bounds on speeds",
+        ),
         (lambda: simulate(network_of(W, L), {"k": np.ones(2)}, duration=1.0, dt=0.25), r"shape \(2,\)"),
         (lambda: simulate(network_of(W, L), {"signal_speed": 50.0}, duration=1.0, dt=0.25), "outside the network's"),
         (lambda: simulate(TOO_FAST, {}, duration=1.0, dt=0.25), "outside the network's bounds"),
@@ -348,3 +358,30 @@ TOO_FAST = network_of(W, L, parameters={"signal_speed": 50})
 def test_bad_input_gets_a_sentence(call, words, unchecked):
     with pytest.raises(InputError, match=words):
         call()
+
+
+@pytest.mark.parametrize(("speed", "length"), [(12.9, 70.95), (18.4, 156.4)])
+def test_a_rounded_delay_reads_no_sample_that_is_not_there(speed, length):
+    """5.5 and 8.5 steps, which 64 and 32 bits round to either side: blocks of any size have the same bits."""
+    runs = []
+    for block in (1, 128):
+        lengths, bounds = np.array([[0, length], [length, 0]]), (speed, speed)
+        network = network_of(
+            1 - np.eye(2), lengths, drive=0.6, speed_bounds=bounds, interpolation="nearest", largest_block=block
+        )
+        values = {"signal_speed": speed, "k": 2.0, "sigma": 0.1}
+        jax.config.update("jax_enable_x64", False)
+        runs.append(np.asarray(simulate(network, values, duration=200.0, dt=1.0, key=jax.random.key(0)).rates))
+        jax.config.update("jax_enable_x64", True)
+    np.testing.assert_allclose(*runs, atol=1e-6)
+
+
+def test_a_subject_without_a_connection_may_leave_its_length_out():
+    weights, lengths = np.ones((2, 3, 3)) - np.eye(3), np.full((2, 3, 3), 50.0)
+    weights[1, 0, 1] = lengths[1, 0, 1] = 0.0
+    network = network_of(weights[0], lengths[0]).for_connectomes(weights, lengths)
+    rates = [
+        simulate(network, {"weights": w, "lengths": d}, duration=5.0, dt=0.5).rates
+        for w, d in zip(weights, lengths, strict=True)
+    ]
+    assert np.isfinite(rates).all()

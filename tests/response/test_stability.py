@@ -11,7 +11,7 @@ import scipy.special
 
 from fitting.data import hcp_aal2
 from fitting.network import Network
-from fitting.response import linearize, rightmost_roots, unstable_roots
+from fitting.response import cross_spectra, linearize, rightmost_roots, unstable_roots
 from fitting.response.linear import Linear, polynomial
 from fitting.response.spectra import _folded_moments
 
@@ -72,3 +72,16 @@ def test_moments_of_folded_normal_numbers_are_integrals(along, spread):
     np.testing.assert_allclose(
         _folded_moments(jnp.asarray(along), jnp.asarray(spread)), expected, rtol=1e-9, atol=1e-12
     )
+
+
+def test_white_noise_has_a_spectrum_at_zero_frequency():
+    """The limit of low frequencies, and a gradient."""
+    network = Network(hcp_aal2(regions=3), noise="white", parameters={"drive": 0.6})
+
+    def power(sigma):
+        spectra = cross_spectra(linearize(network, {"sigma": sigma}, dt=0.25), np.array([0.0, 1e-3]))
+        return jnp.diagonal(spectra, axis1=1, axis2=2).real.sum(1)
+
+    values, slopes = power(0.1), jax.jacobian(power)(0.1)
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-5)
+    np.testing.assert_allclose(slopes, 2 * values / 0.1, rtol=1e-9)
