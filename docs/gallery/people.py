@@ -25,7 +25,7 @@ for number, k in enumerate(couplings):
     matrices[f"sub-{number + 1:02d}"] = ft.data.fc_target(fc, network.labels)
 
 # %%
-# Each person, and the mean of all (correlations are averaged as Fisher's z).
+# Each person, and the mean of all.
 figure, axes = plt.subplots(1, 6, figsize=(11, 2.2), layout="constrained")
 shown = matrices | {"mean": group_average(matrices)}
 for axis, (name, matrix) in zip(axes, shown.items(), strict=True):
@@ -36,7 +36,7 @@ figure.colorbar(image, ax=axes, shrink=0.8)
 # %%
 # A person against the mean of the others.
 pairs = upper_pairs(network.regions)
-for name, own, others in leave_one_out(matrices):
+for name, others, own in leave_one_out(matrices):
     print(f"{name}: r = {agreement(own.values, others.values, pairs).r:.3f}")
 
 # %%

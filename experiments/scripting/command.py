@@ -107,8 +107,10 @@ def note_failure(error: Exception) -> float:
     """Say why a job of a sweep failed, in its folder and on standard error; returns its score."""
     note = sentence(error) if isinstance(error, SENTENCES) else "".join(traceback.format_exception(error))
     folder = Path(HydraConfig.get().runtime.output_dir)
-    summary = {"status": "failed", "note": note}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    file, summary = folder / "summary.json", {"status": "failed", "note": note}
+    # A job that is refused leaves alone what another one has found.
+    if not file.is_file() or "fc_correlation" not in json.loads(file.read_text(encoding="utf-8")):
+        file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(f"error in {folder}, scored {PENALTY:g}: {note}", file=sys.stderr)
     return PENALTY
 
@@ -132,8 +134,8 @@ def sentence(error: BaseException) -> str:
         return f"there is no setting {key[1]!r}{did_you_mean(key[1], known)}{_or_add(key[1], known)}"
     if re.search("no viable alternative|token recognition|mismatched input|extraneous input", text):
         return (
-            "cannot read a setting: a value with spaces, brackets, commas or = needs quotes of its own, as in "
-            f"'data.path=\"my data/rec (1).npz\"' ({text.partition(' See ')[0]})"
+            "cannot read a setting: write it without spaces, or in quotes; text with spaces, brackets, commas or = needs "
+            f"quotes of its own, as in 'data.path=\"my data/rec (1).npz\"' ({text.partition(' See ')[0]})"
         )
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return text

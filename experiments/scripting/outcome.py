@@ -23,7 +23,7 @@ from fitting.report import Summary, draw, summarize, table, to_dataset, write_ht
 from fitting.report.brains import has_nilearn, write_connectome_page
 from fitting.units import in_words
 from scripting.build import Setup, evaluation_key, plain, setup
-from scripting.runs import RUN_FILE, Run, record_run, resuming
+from scripting.runs import RUN_FILE, Run, claim, record_run, resuming
 
 #: Parts of an evaluation that are done where they are asked for, by setting.
 SPARED = {
@@ -78,7 +78,7 @@ def announced(run: Run, fit: bool = True) -> Setup:
     """
     with bars(run.console) as show:
         prepared = setup(run.config, lambda expected: run.console.print(str(expected)), fit, show)
-    record_run(run)
+    claim(run)
     return prepared
 
 
@@ -141,6 +141,7 @@ def conclude(run: Run, prepared: Setup, fit: Fit, evaluation: Evaluation, earlie
     if earlier:
         kept = {name: getattr(earlier, name) for name in ("search", "gradients", "wall_seconds")}
         summary = dataclasses.replace(summary, **kept)
+    record_run(run)
     data = to_dataset(fit, evaluation, prepared.dropped)
     data.to_netcdf(folder / "result.nc", engine="h5netcdf")
     summary.write(folder / "summary.json")
@@ -152,6 +153,8 @@ def conclude(run: Run, prepared: Setup, fit: Fit, evaluation: Evaluation, earlie
     write_html(summary, pictures, command_of(folder), OmegaConf.to_yaml(config), folder / "report.html")
     run.console.print(table(summary))
     run.console.print(f"Written: {folder}", soft_wrap=True)
+    if fit.status == "interrupted":
+        run.console.print(f"The same command with resume=true hydra.run.dir={folder} goes on.", soft_wrap=True)
     return score
 
 

@@ -17,8 +17,9 @@ from rich.console import Console
 
 from fitting import InputError
 from fitting.devices import first_process
+from fitting.optimize.storage import difference
 from fitting.report import Summary, versions
-from scripting.command import in_sweep
+from scripting.command import CONF, in_sweep
 
 #: Written when a run begins; ``run=FOLDER`` reads it.
 RUN_FILE = "run.json"
@@ -37,7 +38,7 @@ class Run(NamedTuple):
 def begin(config: DictConfig) -> Run:
     """Begin the run that a command line describes, or names by ``run=FOLDER``, in Hydra's folder.
 
-    It is recorded there (:func:`record_run`) when its settings have been found good. Of several processes
+    It is recorded there (:func:`claim`) when its settings have been found good. Of several processes
     (``jax.distributed``), the first one writes and prints.
     """
     began = time.perf_counter()
@@ -56,7 +57,7 @@ def begin(config: DictConfig) -> Run:
     run = Run(config, folder, console, began, score)
     if score is None and in_sweep():
         # A job of a sweep is compared with the others by its settings, whatever becomes of it.
-        record_run(run)
+        claim(run)
     return run
 
 
@@ -73,31 +74,57 @@ def stored(config: DictConfig) -> DictConfig:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged: {error}") from None
     for override in HydraConfig.get().overrides.task:
-        key = override.split("=")[0].lstrip("+~")
-        name = key.split("@")[0].replace("/", ".")
-        if name == "experiment":
-            raise InputError("run=FOLDER brings its own settings; experiment=... cannot change them as a whole")
+        key, _, choice = override.partition("=")
+        name = key.lstrip("+~").split("@")[0].replace("/", ".")
+        group = CONF / name.replace(".", "/")
+        file = group / f"{choice}.yaml"
+        if file.is_file() and "@package _global_" in file.read_text(encoding="utf-8").partition("\n")[0]:
+            raise InputError(
+                f"run=FOLDER brings its own settings; {override} would change several sections of them as a whole: "
+                "name the settings that are to change"
+            )
         if name != "run":
-            OmegaConf.update(config_of_run, name, OmegaConf.select(config, name), force_add=True)
+            # Another choice takes the place of the stored one; single settings are put into it.
+            value = OmegaConf.select(config, name)
+            OmegaConf.update(config_of_run, name, value, merge=not group.is_dir(), force_add=True)
     config_of_run.run = None
     return config_of_run
 
 
+def claim(run: Run):
+    """Record a run that begins in a folder of its own."""
+    if not (run.folder / RUN_FILE).exists():
+        record_run(run)
+
+
 def record_run(run: Run):
-    """Write what is needed to repeat a run: its config, seeds and command line, versions and the state of the code."""
+    """Write what is needed to repeat a run: its config, seeds and command line, versions and the state of the code.
+
+    Of a run that was gone on with it is the last command, which may have evaluated otherwise; ``began`` stays.
+    """
     config, folder = run.config, run.folder
-    if (folder / RUN_FILE).exists() or not first_process():
+    if not first_process():
         return
-    job = HydraConfig.get()
+    job, now = HydraConfig.get(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    before = _recorded(folder)
     command = ["python", f"experiments/{job.job.name}.py", *map(shlex.quote, job.overrides.task)]
     state = {
         "command": " ".join(command),
         "config": OmegaConf.to_container(config, resolve=True),
         "versions": versions(),
         "git": git_state(),
-        "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "began": before.get("began", now),
     }
     (folder / RUN_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """What a run has recorded in a folder; nothing if there is none."""
+    file = folder / RUN_FILE
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise InputError(f"{file} is damaged: {error}") from None
 
 
 def resuming(config: DictConfig, folder: Path) -> bool:
@@ -108,13 +135,30 @@ def resuming(config: DictConfig, folder: Path) -> bool:
 
 
 def finished(config: DictConfig, folder: Path) -> float | None:
-    """Score of the run in a folder, where ``resume=auto`` finds it finished: a sweep begun again does the rest only."""
+    """Score of the run in a folder, where ``resume=auto`` finds it finished: a sweep begun again does the rest only.
+
+    Raises
+    ------
+    InputError
+        If it was run with other settings.
+    """
     file = folder / "summary.json"
     if config.resume != "auto" or not file.is_file():
         return None
     if "fc_correlation" not in json.loads(file.read_text(encoding="utf-8")):
         return None  # a job that failed left a note
-    return Summary.read(file).fc_correlation.mean_fc.r
+    same = {"run", "resume", "runs"}
+    old, new = _recorded(folder).get("config", {}), OmegaConf.to_container(config, resolve=True)
+    old, new = ({str(name): value for name, value in each.items() if name not in same} for each in (old, new))
+    changed = list(difference(old, new)) if old else []
+    if changed:
+        more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise InputError(
+            f"{folder} holds a run with other settings: {'; '.join(changed[:3])}{more}. Name another folder with "
+            "hydra.run.dir=FOLDER or hydra.sweep.dir=FOLDER"
+        )
+    summary = Summary.read(file)
+    return None if summary.status == "interrupted" else summary.fc_correlation.mean_fc.r
 
 
 def git_state() -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """Parameters with units and bounds, problems, and the stages that fit them."""
 
-from fitting.optimize.descent import Descent, Polish, adam
+from fitting.optimize.descent import Descent, Polish, adam, sgd
 from fitting.optimize.expansion import Expansion, Linearized, Surroundings
 from fitting.optimize.fit import Candidate, Fit, GradientHealth, RaceResult, SearchResult, Stage, stage_key
 from fitting.optimize.gauss_newton import GaussNewton, Refine
@@ -38,6 +38,7 @@ __all__ = [
     "Surroundings",
     "adam",
     "identity",
+    "sgd",
     "solve",
     "stage_key",
 ]

@@ -57,6 +57,12 @@ def adam(steps: int = 0, learning_rate: float = 0.3, final: float = 0.1) -> Opti
     return optax.adam(rate, b1=0.8, b2=0.9)
 
 
+def sgd(steps: int = 0, learning_rate: float = 0.5, final: float = 1.0, momentum: float = 0.8) -> Optimizer:
+    """Descent with momentum; its learning rate falls as that of :func:`adam`, or stays where ``final`` is 1."""
+    rate = optax.cosine_decay_schedule(learning_rate, steps, alpha=final) if steps and final != 1 else learning_rate
+    return optax.sgd(rate, momentum=momentum)
+
+
 @dataclass(frozen=True)
 class Descent:
     """Follow the gradient from the best candidate.

@@ -26,7 +26,7 @@ def solve(
     *,
     key,
     progress: Reporter = silent,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     resume: bool = False,
 ) -> Fit:
     """Fit the free parameters of a problem, one stage after the other.
@@ -41,7 +41,7 @@ def solve(
         Fixes all noise; two fits with the same key take the same steps.
     progress : callable, optional
         Told how far each stage is.
-    folder : Path, optional
+    folder : path, optional
         Where stages keep what they have done.
     resume : bool
         Go on from there: to the same numbers, bit for bit, as long as the processor's threads add in the same order.
@@ -62,7 +62,7 @@ def solve(
     names = [stage.name for stage in stages]
     if len(set(names)) < len(names):
         raise InputError(f"stages need names of their own; got {', '.join(names)}")
-    store = Store(folder, resume)
+    store = Store(None if folder is None else Path(folder), resume)
     fit, began, compiled = Fit.begin(problem), time.perf_counter(), compile_seconds()
     for stage in stages:
         fit = stage.run(fit, stage_key(key, stage.name), progress, store)

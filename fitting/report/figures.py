@@ -284,7 +284,8 @@ def residuals(target, fitted, lengths, labels) -> Figure:
         left.set_xlabel("fibre length (mm)")
         left.set_ylabel("target - fitted (standardised)")
         left.set_title("residual by distance, mean of tenths")
-        limit = float(np.abs(means[np.isfinite(means)]).max(initial=0.0)) or 1.0
+        # Of one lobe the mean is zero but for rounding.
+        limit = float(np.abs(means[np.isfinite(means)]).max(initial=0.01))
         image = right.imshow(means, cmap="PuOr_r", vmin=-limit, vmax=limit)
         right.set_xticks(range(len(kinds)), kinds, rotation=45, ha="right")
         right.set_yticks(range(len(kinds)), kinds)

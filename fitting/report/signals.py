@@ -162,10 +162,16 @@ def orthogonalization(
 def smoothed_pair(
     signals, observation: Observation, labels, reference: int, region: int, what: str, seconds: float = 60.0
 ) -> Figure:
-    """The two envelopes whose correlation is one entry of the connectivity: smoothed, the second orthogonalised."""
+    """The two envelopes whose correlation is one entry of the connectivity: smoothed, the second as it is compared.
+
+    It is orthogonalised where ``what``, a ``"recording"`` or a ``"simulation"``, is orthogonalised pairwise.
+    """
     z, smooth = _envelopes(signals, observation)
     part, time = _part(observation, len(z), seconds)
-    first, second = smooth(np.abs(z[:, reference])), smooth(_orthogonalized(z, reference, region))
+    how = observation.orthogonalize if what == "recording" else observation.orthogonalizes_simulation
+    pairwise = how in (True, "pairwise")
+    second = _orthogonalized(z, reference, region) if pairwise else np.abs(z[:, region])
+    first, second = smooth(np.abs(z[:, reference])), smooth(second)
     kept = slice(round(observation.trim * observation.fs), len(z) - round(observation.trim * observation.fs))
     r = float(np.corrcoef(first[kept], second[kept])[0, 1])
     with mpl.rc_context(STYLE):
@@ -174,7 +180,7 @@ def smoothed_pair(
         left.plot(time, first[part], color=BLUE, lw=1)
         left.set_title(f"{what}: {labels[reference]}, smoothed envelope")
         right.plot(time, second[part], color=ORANGE, lw=1)
-        right.set_title(f"{labels[region]}, orthogonalised; r = {r:.2f}")
+        right.set_title(f"{labels[region]}, {'orthogonalised' if pairwise else 'as it is'}; r = {r:.2f}")
         for ax in (left, right):
             ax.set_xlabel("time (s)")
     return figure

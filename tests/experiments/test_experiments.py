@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from rich.console import Console
 from scripting.command import refuse_dashes
 
@@ -216,11 +217,32 @@ def test_runs_that_are_not_there_get_a_sentence(tmp_path):
         ("fit.py", f"run={tmp_path}", "there is no run.json"),
         ("compare.py", f"runs=[{tmp_path}]", "holds no run"),
         ("evaluate.py", "seed=0", "name the run to evaluate"),
+        ("fit.py", f"run={tmp_path}/stored solver=simulate", "solver=simulate would change several sections"),
     ):
-        done = run(script, argument, f"hydra.run.dir={tmp_path}/new")
+        if "stored" in argument:
+            (tmp_path / "stored").mkdir()
+            (tmp_path / "stored" / "run.json").write_text('{"config": {}}')
+        done = run(script, *argument.split(), f"hydra.run.dir={tmp_path}/new")
         assert done.returncode == 2, done.stderr
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_only_what_is_finished_and_the_same_was_done_before(debug_run, tmp_path):
+    """``resume=auto``: an interrupted fit is gone on with, and other settings are another run."""
+    from scripting.runs import finished
+
+    folder, _ = debug_run
+    config = OmegaConf.create(json.loads((folder / "run.json").read_text())["config"] | {"resume": "auto"})
+    score = json.loads((folder / "summary.json").read_text())["fc_correlation"]["mean_fc"]["r"]
+    assert finished(config, folder) == score
+    with pytest.raises(InputError, match=r"other settings: parameters\.k\.value was 1.5, is now 2.0"):
+        finished(OmegaConf.merge(config, {"parameters": {"k": {"value": 2.0}}}), folder)
+    for name in ("run.json", "summary.json"):
+        (tmp_path / name).write_text((folder / name).read_text())
+    summary = json.loads((tmp_path / "summary.json").read_text()) | {"status": "interrupted"}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert finished(config, tmp_path) is None
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from fitting import InputError
 from fitting.network import simulate, simulated_recording
 from fitting.objective import Objective, Target
 from fitting.optimize import Descent, Fit, GradientCheck, Parameter, Parameters, Polish, Problem, Race, identity, solve
-from fitting.optimize.descent import guarded_step, unreliable
+from fitting.optimize.descent import guarded_step, sgd, unreliable
 from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.storage import Store
 from fitting.predict import Simulation
@@ -513,3 +513,17 @@ def test_later_steps_of_a_descent_compile_nothing(problem, seeds, caplog):
         descend(replace(problem, seeds=seeds), optax.adam(0.13), steps=5, key=jax.random.key(3), progress=count)
     assert [steps[done] for done in range(1, 6)] == [1] * 5
     assert len({every[done] for done in range(seeds, 6)}) == 1
+
+
+@pytest.mark.parametrize("final", [1.0, 0.1])
+def test_descent_with_momentum_is_that_of_optax(final):
+    """Its learning rate stays, or falls along a cosine to the share that is asked for."""
+    ours, rate = sgd(10, 0.5, final), 0.5 if final == 1 else optax.cosine_decay_schedule(0.5, 10, alpha=final)
+    theirs = optax.sgd(rate, momentum=0.8)
+    states = [optimizer.init(jnp.ones(2)) for optimizer in (ours, theirs)]
+    for step in range(12):
+        gradient = jnp.array([1.0, -step])
+        updates, states = zip(
+            *(o.update(gradient, s) for o, s in zip((ours, theirs), states, strict=True)), strict=True
+        )
+        np.testing.assert_array_equal(*updates)

@@ -5,6 +5,7 @@ import io
 import shutil
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
@@ -12,10 +13,10 @@ from rich.console import Console
 from fitting.data import recording
 from fitting.errors import InputError
 from fitting.optimize import Parameter, Problem
-from fitting.report import Summary, draw, headline, read_fit, table, to_dataset, write_html
+from fitting.report import Summary, draw, headline, read_fit, signals, table, to_dataset, write_html
 from fitting.report.page import CAPTIONS
 from fitting.report.tables import parameter_rows, score_rows
-from fitting.signal import Observation
+from fitting.signal import Observation, envelope_fc
 
 LABELS = ["A.L", "A.R", "B.L"]
 
@@ -188,3 +189,17 @@ def test_the_page_in_a_browser(results, tmp_path):
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert page.inner_text(".headline") == headline(summary)
         running.close()
+
+
+def test_a_pair_of_envelopes_is_that_of_the_connectivity(rng):
+    """The correlation in its title is the entry of the matrix, whether or not the data are orthogonalised."""
+    x, labels = rng.standard_normal((3000, 2)), ["A.L", "B.L"]
+    x[:, 1] += x[:, 0]
+    for orthogonalize in (True, False):
+        observation = Observation(low_pass=1.0, orthogonalize=orthogonalize)
+        title = signals.smoothed_pair(x, observation, labels, 0, 1, "recording").axes[1].get_title()
+        fc = envelope_fc(
+            jnp.asarray(x), 100.0, (8.0, 12.0), 1.0, orthogonalize=orthogonalize, symmetrize=False, trim=1.0
+        )
+        assert float(title.rpartition("= ")[2]) == pytest.approx(float(fc[1, 0]), abs=0.006)
+        assert ("orthogonalised" in title) == orthogonalize
