@@ -134,8 +134,8 @@ def sentence(error: BaseException) -> str:
         return f"there is no setting {key[1]!r}{did_you_mean(key[1], known)}{_or_add(key[1], known)}"
     if re.search("no viable alternative|token recognition|mismatched input|extraneous input", text):
         return (
-            "cannot read a setting: write it without spaces, or in quotes; text with spaces, brackets, commas or = needs "
-            f"quotes of its own, as in 'data.path=\"my data/rec (1).npz\"' ({text.partition(' See ')[0]})"
+            "cannot read a setting: write it without spaces, or in quotes; text with spaces, brackets, commas or = "
+            f"needs quotes of its own, as in 'data.path=\"my data/rec (1).npz\"' ({text.partition(' See ')[0]})"
         )
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return text
