@@ -50,7 +50,7 @@ def begin(config: DictConfig) -> Run:
     score = finished(config, folder)
     if score is not None:
         console.print(f"Done before: {folder}", soft_wrap=True)
-    elif (folder / RUN_FILE).exists() and not config.resume:
+    elif first_process() and (folder / RUN_FILE).exists() and not config.resume:
         raise InputError(
             f"{folder} already holds a fit; go on with resume=true, or name another folder with hydra.run.dir=FOLDER"
         )

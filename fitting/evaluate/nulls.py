@@ -310,10 +310,10 @@ def _swapped(weights, lengths, classes: int, rng):
         raise InputError(
             "surrogates of a connectome with missing connections need netneurotools: pip install 'fitting[surrogates]'"
         ) from None
-    between = np.triu(weights > 0, 1)
-    edges = np.quantile(lengths[between], np.linspace(0, 1, classes + 1)[1:-1])
+    between, both = np.triu(weights > 0, 1), (lengths + lengths.T) / 2
+    edges = np.quantile(both[between], np.linspace(0, 1, classes + 1)[1:-1])
     # Its own classes are equally wide, where long ones hold next to nothing: numbers of ours fall into one each.
-    numbers = (1.0 + np.searchsorted(edges, lengths, side="right")) * ~np.eye(len(weights), dtype=bool)
+    numbers = (1.0 + np.searchsorted(edges, both, side="right")) * ~np.eye(len(weights), dtype=bool)
     swaps, seed = int(between.sum()), int(rng.integers(2**31))
     # It prints that each connection was swapped once, which is as it should be.
     with contextlib.redirect_stdout(None):

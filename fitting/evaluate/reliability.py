@@ -154,6 +154,6 @@ def subject_ceiling(matrices: Mapping[str, xr.DataArray]) -> tuple[float, float]
     parts = [(own.values, others.values) for _, others, own in leave_one_out(matrices)]
     pairs = np.triu_indices(len(parts[0][0]), 1)
     everyone = [own[pairs] for own, _ in parts]
-    best = np.mean([(x - x.mean()) / x.std() for x in everyone], axis=0)
+    best = np.mean([(x - x.mean()) / (x.std() or 1.0) for x in everyone], axis=0)
     lower = [pearson(own[pairs], others[pairs]) for own, others in parts]
     return float(np.mean(lower)), float(np.mean([pearson(own, best) for own in everyone]))

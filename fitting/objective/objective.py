@@ -281,10 +281,10 @@ class Objective:
             similarity = fc_correlation(replicates[0], target.fc, target.pairs)
         if self.sampling_variance:
             variance = jnp.var(replicates.mean(0)[upper_pairs(target.fc.shape[0], target.pairs)])
-            # A root has no slope at zero.
-            varies = variance > 0
-            share = jnp.where(varies, variance, 1.0) / (variance + self.sampling_variance)
-            similarity = jnp.where(varies, similarity * jnp.sqrt(share), 0.0)
+            # A root has no slope at zero; what is not finite stays so.
+            constant = variance <= 0
+            share = jnp.where(constant, 1.0, variance) / (variance + self.sampling_variance)
+            similarity = jnp.where(constant, 0.0, similarity * jnp.sqrt(share))
         return similarity
 
 

@@ -125,7 +125,7 @@ class Target:
             rates = [float(piece.attrs["fs"]) for piece in pieces]
             programs = {fs: compiled(partial(function, fs=fs)) for fs in rates}
             # Means are taken off before they fill the digits that 32 bits have.
-            centred = [piece.values - piece.values.mean(0, dtype=float) for piece in pieces]
+            centred = (piece.values - piece.values.mean(0, dtype=float) for piece in pieces)
             values = [programs[fs](jnp.asarray(x)) for fs, x in zip(rates, centred, strict=True)]
             return sum((share * value for share, value in zip(shares, values, strict=True)), jnp.zeros(()))
 

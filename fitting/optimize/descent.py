@@ -345,7 +345,8 @@ def _restore(record: Record, point, memory):
     point, memory = jax.tree.unflatten(structure, [jnp.asarray(a, b.dtype) for a, b in zip(leaves, old, strict=True)])
     rows = []
     for i in range(len(arrays.get("loss", ()))):
-        row: dict[str, Any] = {name: arrays[name][i].item() for name in KEPT}
+        # Earlier versions did not keep whether modes grew.
+        row: dict[str, Any] = {"grows": False} | {name: arrays[name][i].item() for name in KEPT if name in arrays}
         for group in ("point", "values"):
             names = [n.partition(":")[2] for n in arrays if n.startswith(f"{group}:")]
             row[group] = {n: np.asarray(arrays[f"{group}:{n}"][i]) for n in names}

@@ -54,12 +54,14 @@ def test_disattenuation_of_disagreeing_or_constant_halves_is_finite(rng):
 
 @pytest.mark.parametrize("measure", ["correlation", "concordance"])
 @pytest.mark.parametrize("replicates", [1, 2])
-def test_a_prediction_that_is_not_finite_has_no_loss(measure, replicates, rng):
+@pytest.mark.parametrize("sampling_variance", [0.0, 0.01])
+def test_a_prediction_that_is_not_finite_has_no_loss(measure, replicates, sampling_variance, rng):
     """A fit must see it: a loss of one would look like a model that predicts nothing."""
     target = target_of(symmetric(rng, 5))
     broken = jnp.asarray(np.stack([symmetric(rng, 5)] * replicates)).at[0, 1, 2].set(jnp.nan)
     prediction = Prediction(broken, None, jnp.zeros(()))
-    terms = terms_of(Objective(measure=measure)(prediction, target), prediction, target)
+    objective = Objective(measure=measure, sampling_variance=sampling_variance)
+    terms = terms_of(objective(prediction, target), prediction, target)
     assert np.isnan([float(terms.loss), float(terms.fc_correlation)]).all()
 
 
