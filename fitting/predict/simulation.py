@@ -94,11 +94,12 @@ class Simulation(Predictor):
                 f"steps of {self.dt:g} ms hold nothing above {highest:g} Hz, but the band reaches "
                 f"{observation.band[1]:g} Hz. Lower dt"
             )
-        if self.stretch < observation.shortest:
+        needed = 2 * observation.trim + 1
+        if self.stretch < needed:
             raise InputError(
                 f"a simulation of {self.duration / 1000:g} s leaves {self.seconds:g} s after the transient of "
-                f"{observation.transient:g} s; {self.replicates} replicates of at least {observation.shortest:g} s are "
-                "needed. Raise duration (plain numbers are in ms)"
+                f"{observation.transient:g} s; {self.replicates} replicates of at least {needed:g} s are needed. Raise "
+                "duration (plain numbers are in ms)"
             )
 
     @property
