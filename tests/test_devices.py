@@ -51,38 +51,38 @@ network = Network(connectome, parameters={"drive": 0.6})
 declared = [Parameter("k", 2.0, 0.5, 8.0, scale="log"), Parameter("signal_speed", 6.0, 3.0, 20.0),
             Parameter("sigma", 0.05, 0.01, 0.2)]
 target = Target(np.exp(-network.lengths / 60), network.labels)
-observation = Observation(low_pass=None, orthogonalize=False, transient=1.0, trim=0.5)
+observation = Observation(low_pass=None, orthogonalize=False, transient=1.0, trim=0.25)
 problem = Problem(Simulation(network, observation, 4000.0, 1.0), declared, target)
 values, start = {"k": 2.0, "signal_speed": 6.0, "sigma": 0.05}, problem.parameters.start()
 key = jax.random.key(0)
-found = {}
+numbers = {}
 searched = Search(generations=2, population=5, batch=2, finalists=2, seeds=1).run(Fit.begin(problem), key)
-found["search"] = searched.search.history["loss"]
-found["candidates"] = [candidate.loss for candidate in searched.candidates]
+numbers["search"] = searched.search.history["loss"]
+numbers["candidates"] = [candidate.loss for candidate in searched.candidates]
 starts = [start, problem.parameters.point(values | {"k": 4.0}), problem.parameters.point(values | {"k": 1.0})]
 raced = Race(optax.adam(0.1), steps=2).run(
     replace(Fit.begin(problem), candidates=tuple(Candidate(point) for point in starts)), key
 )
-found["race"], found["winner"] = raced.race.losses, [raced.point[name] for name in sorted(raced.point)]
+numbers["race"], numbers["winner"] = raced.race.losses, [raced.point[name] for name in sorted(raced.point)]
 fresh = fresh_seeds(problem, values, key, 3)
-found["fresh"], found["fc"], found["signals"] = fresh.fc_correlation, fresh.fc, fresh.signals
+numbers["fresh"], numbers["fc"], numbers["signals"] = fresh.fc_correlation, fresh.fc, fresh.signals
 several, descent = replace(problem, seeds=3), Descent(optax.adam(0.1), steps=2)
 fitted = solve(several, [descent], key=key)
-found["fit"], found["fitted"] = fitted.history["loss"], [fitted.point[name] for name in sorted(fitted.point)]
+numbers["fit"], numbers["fitted"] = fitted.history["loss"], [fitted.point[name] for name in sorted(fitted.point)]
 if jax.device_count() == 8:
     folder = pathlib.Path(sys.argv[1]).with_suffix("")
     solve(several, [replace(descent, steps=1)], key=key, folder=folder)
     rest = solve(several, [descent], key=key, folder=folder, resume=True)
     assert rest.history["loss"].tobytes() == fitted.history["loss"].tobytes()
 health = GradientCheck(seeds=3).measure(problem, start, key)
-found["health"] = [health.norm["whole"], health.seeds]
+numbers["health"] = [health.norm["whole"], health.seeds]
 keys = jax.random.split(key, 2)
-found["nulls"] = list(delay_nulls(problem, values, keys).values())
+numbers["nulls"] = list(delay_nulls(problem, values, keys).values())
 rewired = surrogate_connectomes(connectome, "rewired", 2, 0)
-found["surrogates"] = surrogate_sensitivity(problem, values, rewired, keys[:1]).surrogates
-found["judged"] = [j.interval or (0.0, 0.0) for j in identifiability(problem, start, key, 2).values()]
-found["devices"] = jax.device_count()
-np.savez(sys.argv[1], **{name: np.asarray(value, float) for name, value in found.items()})
+numbers["surrogates"] = surrogate_sensitivity(problem, values, rewired, keys[:1]).surrogates
+numbers["judged"] = [j.interval or (0.0, 0.0) for j in identifiability(problem, start, key, 2).values()]
+numbers["devices"] = jax.device_count()
+np.savez(sys.argv[1], **{name: np.asarray(value, float) for name, value in numbers.items()})
 """
 
 
@@ -101,10 +101,10 @@ def finish(*processes):
 
 def assert_same(file, expected, devices):
     """Equal to rounding in 64 bits, grown by the simulation and by four steps of Adam."""
-    found = dict(np.load(file))
-    assert found.pop("devices") == devices
-    assert set(found) == set(expected) - {"devices"}
-    for name, value in found.items():
+    numbers = dict(np.load(file))
+    assert numbers.pop("devices") == devices
+    assert set(numbers) == set(expected) - {"devices"}
+    for name, value in numbers.items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-8, atol=1e-10, err_msg=name)
 
 
