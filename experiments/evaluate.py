@@ -9,7 +9,7 @@ import hydra
 from omegaconf import DictConfig
 from scripting.command import run, sentences
 from scripting.outcome import announced, conclude, judge
-from scripting.runs import begin
+from scripting.runs import begin, claimed
 
 from fitting import InputError
 from fitting.report import read_fit
@@ -30,7 +30,8 @@ def main(config: DictConfig) -> float:
     polished = [stage for stage in prepared.stages if stage.name == "polish"]
     if polished:
         fit = replace(fit, problem=replace(fit.problem, predictor=polished[0].predictor))
-    return conclude(job, prepared, fit, judge(job, prepared, fit), earlier)
+    with claimed(job):
+        return conclude(job, prepared, fit, judge(job, prepared, fit), earlier)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 from scripting.command import run, sentences
 from scripting.outcome import announced, bars, conclude, introduce, judge
-from scripting.runs import begin, resuming
+from scripting.runs import begin, claimed, resuming
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
@@ -19,11 +19,11 @@ def main(config: DictConfig) -> float:
     resume = resuming(job.config, job.folder)
     prepared = announced(job)
     introduce(job, prepared)
-    with bars(job.console) as show:
-        fit = prepared.fit(
-            prepared.problem, job.config.seed, progress=show, folder=job.folder / "checkpoints", resume=resume
-        )
-    return conclude(job, prepared, fit, judge(job, prepared, fit))
+    checkpoints = job.folder / "checkpoints"
+    with claimed(job):
+        with bars(job.console) as show:
+            fit = prepared.fit(prepared.problem, job.config.seed, progress=show, folder=checkpoints, resume=resume)
+        return conclude(job, prepared, fit, judge(job, prepared, fit))
 
 
 if __name__ == "__main__":

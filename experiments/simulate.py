@@ -12,7 +12,7 @@ import xarray as xr
 from omegaconf import DictConfig
 from scripting.command import run, sentences
 from scripting.outcome import announced, bars
-from scripting.runs import begin
+from scripting.runs import begin, claimed
 
 from fitting.devices import first_process
 from fitting.evaluate import fresh_seeds, structural_baselines
@@ -30,7 +30,7 @@ def main(config: DictConfig) -> float:
     problem, folder = replace(prepared.problem, predictor=prepared.verifier), job.folder
     values = problem.parameters.values(problem.parameters.start())
     key = jax.random.key(job.config.seed)
-    with bars(job.console) as show:
+    with claimed(job), bars(job.console) as show:
         scores = fresh_seeds(problem, values, key, prepared.evaluation.fresh_seeds, stage="simulating", progress=show)
     if not first_process():
         return scores.agreement().r

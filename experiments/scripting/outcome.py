@@ -23,7 +23,7 @@ from fitting.report import Summary, draw, summarize, table, to_dataset, write_ht
 from fitting.report.brains import has_nilearn, write_connectome_page
 from fitting.units import in_words
 from scripting.build import Setup, evaluation_key, plain, setup
-from scripting.runs import RUN_FILE, Run, claim, record_run, resuming
+from scripting.runs import RUN_FILE, Run, record_run, resuming
 
 #: Parts of an evaluation that are done where they are asked for, by setting.
 SPARED = {
@@ -72,14 +72,9 @@ def bars(console: Console):
 
 
 def announced(run: Run, fit: bool = True) -> Setup:
-    """What a run's config describes; says what to expect of it, and shows how far a recording is that is simulated.
-
-    What was refused leaves nothing in the run's folder, which the corrected command can have.
-    """
+    """What a run's config describes; says what to expect of it, and shows how far a recording is that is simulated."""
     with bars(run.console) as show:
-        prepared = setup(run.config, lambda expected: run.console.print(str(expected)), fit, show)
-    claim(run)
-    return prepared
+        return setup(run.config, lambda expected: run.console.print(str(expected)), fit, show)
 
 
 def introduce(run: Run, prepared: Setup):

@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ class Run(NamedTuple):
 def begin(config: DictConfig) -> Run:
     """Begin the run that a command line describes, or names by ``run=FOLDER``, in Hydra's folder.
 
-    It is recorded there (:func:`claim`) when its settings have been found good. Of several processes
+    It is recorded there (:func:`claimed`) when its settings have been found good. Of several processes
     (``jax.distributed``), the first one writes and prints.
     """
     began = time.perf_counter()
@@ -57,7 +58,7 @@ def begin(config: DictConfig) -> Run:
     run = Run(config, folder, console, began, score)
     if score is None and in_sweep():
         # A job of a sweep is compared with the others by its settings, whatever becomes of it.
-        claim(run)
+        record_run(run)
     return run
 
 
@@ -91,10 +92,18 @@ def stored(config: DictConfig) -> DictConfig:
     return config_of_run
 
 
-def claim(run: Run):
-    """Record a run that begins in a folder of its own."""
-    if not (run.folder / RUN_FILE).exists():
+@contextmanager
+def claimed(run: Run):
+    """Record a run that begins; one that is refused before it kept anything leaves the corrected command its folder."""
+    new = not (run.folder / RUN_FILE).exists()
+    if new:
         record_run(run)
+    try:
+        yield
+    except InputError:
+        if new and first_process() and not (run.folder / "checkpoints").exists():
+            (run.folder / RUN_FILE).unlink(missing_ok=True)
+        raise
 
 
 def record_run(run: Run):

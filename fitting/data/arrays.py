@@ -6,7 +6,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -56,6 +57,22 @@ def text_of(arrays: Mapping[str, np.ndarray], names: Iterable[str], what: str) -
     return next((values[0].strip() for values in told.values()), "")
 
 
+def one_of(arrays: Mapping[str, np.ndarray], names: Iterable[str], path: Path) -> np.ndarray | None:
+    """What a file holds under one of some names, None if nothing; refuses a file in which several of them are."""
+    held = [name for name in names if name in arrays]
+    if len(held) > 1:
+        raise InputError(f"{path} holds {' and '.join(held)}; which of them is meant cannot be told")
+    return arrays[held[0]] if held else None
+
+
+def needed_of(arrays: Mapping[str, np.ndarray], names: Iterable[str], path: Path, present: Iterable[str]) -> np.ndarray:
+    """The same; refuses a file that holds nothing under any of the names, saying what is present."""
+    array = one_of(arrays, names, path)
+    if array is None:
+        raise InputError(f"{path} holds {', '.join(present) or 'nothing'}; one of {', '.join(names)} is needed")
+    return array
+
+
 def check_size(size: int | float, what: str):
     """Refuse an array of ``size`` bytes that is too large to be meant."""
     if size > LARGEST:
@@ -83,29 +100,27 @@ def read_arrays(path: str | Path, names: Iterable[str]) -> tuple[dict[str, np.nd
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"cannot read arrays from {path.suffix or 'a file without extension'}")
-    try:
+    with _damage_is_refused(path):
         return reader(path, set(names))
+
+
+@contextmanager
+def _damage_is_refused(path: Path) -> Iterator[None]:
+    try:
+        yield
     except InputError:
         raise
     except Exception as error:  # the libraries raise whatever they stumble over in a damaged file
-        raise InputError(
-            f"{path} is not a readable {path.suffix[1:].upper()} file of plain arrays: {_line(error)}"
-        ) from None
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        kind = f"{path.suffix[1:].upper()} file of plain arrays"
+        raise InputError(f"{path} is not a readable {kind}: {line}") from None
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of an NPZ file; refuses object arrays, which would need unpickling."""
     path = existing(path)
-    try:
+    with _damage_is_refused(path):
         return _npz(path, None)[0]
-    except InputError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy raise many types for damaged files
-        raise InputError(f"{path} is not a readable NPZ file of plain arrays: {_line(error)}") from None
 
 
 def _npz(path: Path, names: set[str] | None) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import xarray as xr
 
-from fitting.data.arrays import LARGEST, check_size, existing, read_arrays, text_of, texts
+from fitting.data.arrays import LARGEST, check_size, existing, one_of, read_arrays, text_of, texts
 from fitting.data.netcdf import read_dataset
 from fitting.data.objects import connectome
 from fitting.data.tables import (
@@ -177,13 +177,8 @@ def _arrays(path: Path) -> dict:
         "hemispheres": HEMISPHERES,
     }
     arrays, present = read_arrays(path, (*sum(kinds.values(), ()), *UNITS, "atlas"))
-    parts: dict = {}
-    for part, names in kinds.items():
-        held = [name for name in names if name in arrays]
-        if len(held) > 1:
-            raise InputError(f"{path} holds {' and '.join(held)}; which of them are the {part} cannot be told")
-        if held:
-            parts[part] = arrays[held[0]]
+    held = {part: one_of(arrays, names, path) for part, names in kinds.items()}
+    parts: dict = {part: array for part, array in held.items() if array is not None}
     # Lengths may follow from centres.
     needed = ("weights", "labels") if "centres" in parts else ("weights", "lengths", "labels")
     missing = [part for part in needed if part not in parts]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from fitting.data.arrays import existing, read_arrays, texts
+from fitting.data.arrays import existing, one_of, read_arrays, text_of, texts
 from fitting.data.atlas import refuse_sensors
 from fitting.data.netcdf import read_dataset
 from fitting.data.objects import match
@@ -55,12 +55,13 @@ def read_maps(path: str | Path, *, atlas: str = "") -> xr.DataArray:
     if suffix in (".csv", ".tsv", ".txt"):
         values, labels, names = _table(path)
     elif suffix in (".npz", ".mat", ".h5", ".hdf5"):
-        arrays, present = read_arrays(path, ("maps", "map_names", *REGIONS))
-        held = [name for name in REGIONS if name in arrays]
-        if not held or "maps" not in arrays or "map_names" not in arrays:
+        arrays, present = read_arrays(path, ("maps", "map_names", *REGIONS, "atlas"))
+        regions = one_of(arrays, REGIONS, path)
+        if regions is None or "maps" not in arrays or "map_names" not in arrays:
             raise InputError(f"{path} must hold maps, map_names and labels; it holds {', '.join(present) or 'nothing'}")
-        values, labels = arrays["maps"], texts(arrays[held[0]], f"{path}: labels")
+        values, labels = arrays["maps"], texts(regions, f"{path}: labels")
         names = texts(arrays["map_names"], f"{path}: map_names")
+        atlas = atlas or text_of(arrays, ("atlas",), str(path))
     elif suffix in (".nc", ".nc4"):
         dataset = read_dataset(path)
         single = {str(name): v for name, v in dataset.data_vars.items() if v.dims == ("region",)}
@@ -70,7 +71,7 @@ def read_maps(path: str | Path, *, atlas: str = "") -> xr.DataArray:
             np.stack([v.values for v in single.values()], axis=1),
             texts(dataset["region"].values, "region"),
         )
-        names = list(single)
+        names, atlas = list(single), atlas or str(dataset.attrs.get("atlas", ""))
     else:
         raise InputError(f"cannot read maps from {suffix or 'a file without extension'}; use .csv, .npz or .nc")
     values = np.asarray(values)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from fitting.data.arrays import existing, read_arrays, text_of, texts
+from fitting.data.arrays import existing, one_of, read_arrays, text_of, texts
 from fitting.data.atlas import centres_of
 from fitting.data.connectomes import LABELS
 from fitting.data.objects import mixing_matrix
@@ -59,16 +59,15 @@ def read_mixing(path: str | Path, *, atlas: str = "") -> xr.DataArray:
         matrix, labels = read_labelled_matrix(path)
     elif suffix in (".npz", ".mat", ".h5", ".hdf5"):
         arrays, present = read_arrays(path, (*MATRIX, "inverse", "lead_field", *LABELS, "atlas"))
-        named = [name for name in LABELS if name in arrays]
-        whole = [name for name in MATRIX if name in arrays]
+        named, whole = (one_of(arrays, names, path) for names in (LABELS, MATRIX))
         halves = {"inverse", "lead_field"} <= arrays.keys()
-        if not named or len(whole) + halves != 1:
+        if named is None or (whole is not None) == halves:
             raise InputError(
                 f"{path} must hold labels, and either mixing or inverse and lead_field; it holds "
                 f"{', '.join(present) or 'nothing'}"
             )
-        matrix = arrays[whole[0]] if whole else _product(arrays["inverse"], arrays["lead_field"], path)
-        labels = texts(arrays[named[0]], f"{path}: labels")
+        matrix = _product(arrays["inverse"], arrays["lead_field"], path) if whole is None else whole
+        labels = texts(named, f"{path}: labels")
         atlas = atlas or text_of(arrays, ("atlas",), str(path))
     else:
         raise InputError(f"cannot read mixing from {suffix or 'a file without extension'}; use .csv, .npz, .mat or .h5")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from fitting.data.arrays import existing, read_arrays, text_of, texts
+from fitting.data.arrays import existing, needed_of, one_of, read_arrays, text_of, texts
 from fitting.data.connectomes import HEMISPHERES, LABELS, UNITS, hemispheres_in, hemispheres_of
 from fitting.data.netcdf import read_dataset
 from fitting.data.objects import recording
@@ -263,17 +263,9 @@ def _arrays(path: Path) -> dict[str, Any]:
     words = ("subject", "run", "atlas")
     arrays, present = read_arrays(path, (*SIGNALS, *RATES, *LABELS, *BAD, *HEMISPHERES, "units", *words))
 
-    def one(names, needed=True):
-        held = [name for name in names if name in arrays]
-        if len(held) > 1:
-            raise InputError(f"{path} holds {' and '.join(held)}; which of them is meant cannot be told")
-        if needed and not held:
-            raise InputError(f"{path} holds {', '.join(present) or 'nothing'}; one of {', '.join(names)} is needed")
-        return arrays[held[0]] if held else None
-
-    signals, labels, fs, bad = one(SIGNALS), one(LABELS), one(RATES, False), one(BAD, False)
+    signals, labels = (needed_of(arrays, names, path, present) for names in (SIGNALS, LABELS))
+    fs, bad, sides = (one_of(arrays, names, path) for names in (RATES, BAD, HEMISPHERES))
     parts: dict[str, Any] = {"signals": signals, "labels": texts(labels, f"{path}: labels")}
-    sides = one(HEMISPHERES, False)
     if sides is not None:
         parts["hemispheres"] = hemispheres_of(sides, f"{path}: hemispheres")
     if fs is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from fitting.data.arrays import existing, read_arrays, text_of, texts
+from fitting.data.arrays import existing, needed_of, one_of, read_arrays, text_of, texts
 from fitting.data.connectomes import HEMISPHERES, LABELS, hemispheres_in, hemispheres_of
 from fitting.data.netcdf import read_dataset
 from fitting.data.objects import fc_target
@@ -49,11 +49,10 @@ def read_fc(path: str | Path, *, atlas: str = "") -> xr.DataArray:
         matrix, labels = read_labelled_matrix(path)
     elif suffix in (".npz", ".mat", ".h5", ".hdf5"):
         arrays, present = read_arrays(path, (*MATRIX, *LABELS, *HEMISPHERES, "atlas"))
-        matrix, named = (_one(arrays, present, names, path) for names in (MATRIX, LABELS))
+        matrix, named = (needed_of(arrays, names, path, present) for names in (MATRIX, LABELS))
         labels = texts(named, f"{path}: labels")
-        if any(name in arrays for name in HEMISPHERES):
-            told = _one(arrays, present, HEMISPHERES, path)
-            sides["hemispheres"] = hemispheres_of(told, f"{path}: hemispheres")
+        told = one_of(arrays, HEMISPHERES, path)
+        sides = {} if told is None else {"hemispheres": hemispheres_of(told, f"{path}: hemispheres")}
         atlas = atlas or text_of(arrays, ("atlas",), str(path))
     elif suffix in (".nc", ".nc4"):
         dataset = read_dataset(path)
@@ -81,7 +80,7 @@ def read_fc(path: str | Path, *, atlas: str = "") -> xr.DataArray:
 
 
 def _refuse_others(fc: xr.DataArray, path: Path):
-    """Refuse what cannot be correlations: too large, or all the same."""
+    """Refuse what cannot be correlations: too large, all the same, or nothing at all with a region."""
     values, names = fc.values, fc["region"].values
     row, column = np.unravel_index(np.abs(values).argmax(), values.shape)
     if abs(values[row, column]) > 1 + ROUNDING:
@@ -92,12 +91,10 @@ def _refuse_others(fc: xr.DataArray, path: Path):
     pairs = values[np.triu_indices(len(values), 1)]
     if len(pairs) > 1 and np.ptp(pairs) == 0:
         raise InputError(f"{path}: all pairs of regions have the value {pairs[0]:g}; nothing can be fitted to that")
-
-
-def _one(arrays: dict, present: list[str], names: tuple[str, ...], path: Path) -> np.ndarray:
-    held = [name for name in names if name in arrays]
-    if not held:
-        raise InputError(f"{path} holds {', '.join(present) or 'nothing'}; one of {', '.join(names)} is needed")
-    if len(held) > 1:
-        raise InputError(f"{path} holds {' and '.join(held)}; which of them is meant cannot be told")
-    return arrays[held[0]]
+    silent = names[(values - np.diag(np.diag(values)) == 0).all(1)]
+    if len(silent):
+        some = f"{', '.join(silent[:5])}{' and others' if len(silent) > 5 else ''}"
+        raise InputError(
+            f"{path}: the connectivity of {some} is zero with every other region, as where nothing was measured; leave "
+            "such regions out"
+        )

@@ -147,8 +147,9 @@ class Search:
             # What failed is worse than all that did not.
             worst = np.nanmax(loss, initial=0.0, where=np.isfinite(loss)) + 1.0
             strategy.tell(list(zip(population, np.where(np.isfinite(loss), loss, worst), strict=True)))
-            best = int(np.argmin(ranked(loss)))
-            text = f"loss {loss[best]:.4f} r {score[1][best]:.3f}"
+            losses, correlations = np.concatenate(scores, axis=1)[:2]
+            best = int(np.argmin(ranked(losses)))
+            text = f"loss {losses[best]:.4f} r {correlations[best]:.3f}"
             progress(Progress(self.name, generation + 1, self.generations, text))
         return np.array(points), np.array(scores), strategy.mean
 

@@ -20,6 +20,8 @@ from fitting.data import (
     match,
     read_connectome,
     read_fc,
+    read_maps,
+    read_mixing,
     read_recording,
     read_recordings,
     recording,
@@ -354,6 +356,16 @@ BAD = {
         "must hold 1 for right and 0 for left, or L and R; got 'west'",
     ),
     "which of two": (read_fc, npz(fc=FC, matrix=FC, labels=LABELS), "which of them is meant cannot be told"),
+    "which of two mixing matrices": (
+        read_mixing,
+        npz(mixing=FC, resolution=FC, labels=LABELS),
+        "holds mixing and resolution; which of them is meant cannot be told",
+    ),
+    "which of two lists of maps' regions": (
+        read_maps,
+        npz(maps=FC, map_names=["a", "b", "c"], labels=LABELS, regions=LABELS[::-1]),
+        "holds labels and regions; which of them is meant cannot be told",
+    ),
     "sensors": (
         read_recording,
         text("x.csv", "time,MEG0111,MEG0112,MEG0113,MEG0121\n0,1,2,3,4\n1,1,2,3,4\n"),
@@ -510,6 +522,11 @@ BAD = {
         read_fc,
         npz(fc=np.full((3, 3), 0.5), labels=LABELS),
         "all pairs of regions have the value 0.5",
+    ),
+    "a region without any connectivity": (
+        read_fc,
+        npz(fc=FC * np.outer([1, 0, 1], [1, 0, 1]), labels=LABELS),
+        "the connectivity of INS.R is zero with every other region",
     ),
     "small and skew": (read_fc, npz(fc=changed(1e-7 * FC, 0.0), labels=LABELS), "not symmetric"),
     "a number of Python's": (read_fc, text("x.csv", rows(FC).replace("0.3", "1_0")), "'1_0' in row INS.R"),

@@ -19,6 +19,18 @@ def own(rng):
     return connectome(weights, np.full((4, 4), 50.0), LABELS, centres=centres)
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".nc"])
+def test_the_atlas_of_a_file_is_kept(suffix, tmp_path):
+    file = tmp_path / f"maps{suffix}"
+    if suffix == ".npz":
+        np.savez(file, maps=VALUES[:, :1], map_names=["myelin"], labels=LABELS, atlas="AAL2")
+    else:
+        maps = xr.Dataset({"myelin": ("region", VALUES[:, 0])}, coords={"region": LABELS}, attrs={"atlas": "AAL2"})
+        maps.to_netcdf(file, engine="h5netcdf")
+    assert read_maps(file).attrs["atlas"] == "AAL2"
+    assert read_maps(file, atlas="AAL").attrs["atlas"] == "AAL"
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".npz", ".nc"])
 def test_every_format_gives_the_same_maps(suffix, tmp_path):
     file = tmp_path / f"maps{suffix}"

@@ -245,6 +245,29 @@ def test_only_what_is_finished_and_the_same_was_done_before(debug_run, tmp_path)
     assert finished(config, tmp_path) is None
 
 
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_what_is_refused_before_it_kept_anything_leaves_its_folder(earlier, kept, tmp_path, monkeypatch):
+    """As a fit whose start is unstable; what another command began, or what can be gone on with, stays recorded."""
+    from scripting import runs
+
+    monkeypatch.setattr(runs, "record_run", lambda run: (run.folder / "run.json").write_text("{}"))
+    run_of_folder = runs.Run(OmegaConf.create({}), tmp_path, Console(quiet=True), 0.0, None)
+    if earlier:
+        (tmp_path / "run.json").write_text("{}")
+
+    @runs.claimed(run_of_folder)
+    def fit():
+        assert (tmp_path / "run.json").exists()
+        if kept:
+            (tmp_path / "checkpoints").mkdir()
+        raise InputError("the start is unstable")
+
+    with pytest.raises(InputError, match="the start is unstable"):
+        fit()
+    assert (tmp_path / "run.json").exists() == (earlier or kept)
+
+
 @pytest.mark.slow
 def test_a_sweep_survives_a_job_that_fails(tmp_path):
     """Two jobs side by side; one cannot work: it scores the penalty, leaves a note, and the table has both."""

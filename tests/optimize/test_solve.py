@@ -62,8 +62,13 @@ def where(point):
 
 def test_search_finds_the_deeper_basin_and_the_other(directed):
     problem = landscape(directed, noise=0.02)
-    fit = run(Search(generations=15, population=10, finalists=3), problem, jax.random.key(0))
+    told = []
+    fit = run(Search(generations=15, population=10, finalists=3), problem, jax.random.key(0), progress=told.append)
     found = fit.search
+    # What is told is the best so far, with its own correlation.
+    losses = np.minimum.accumulate(found.history["loss"].min(1))
+    best_so_far = [progress.text.split()[1] for progress in told if progress.stage == "search"][: len(losses)]
+    assert best_so_far == [f"{loss:.4f}" for loss in losses]
     assert fit.candidates == found.candidates
     assert fit.chosen == "search"
     best = found.candidates[0]
