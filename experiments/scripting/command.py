@@ -109,7 +109,7 @@ def note_failure(error: Exception) -> float:
     folder = Path(HydraConfig.get().runtime.output_dir)
     file, summary = folder / "summary.json", {"status": "failed", "note": note}
     # A job that is refused leaves alone what another one has found.
-    if not file.is_file() or "fc_correlation" not in json.loads(file.read_text(encoding="utf-8")):
+    if not file.is_file() or '"fc_correlation"' not in file.read_text(encoding="utf-8", errors="replace"):
         file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(f"error in {folder}, scored {PENALTY:g}: {note}", file=sys.stderr)
     return PENALTY

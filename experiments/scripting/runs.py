@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -74,21 +75,27 @@ def stored(config: DictConfig) -> DictConfig:
         config_of_run = OmegaConf.create(json.loads(file.read_text(encoding="utf-8"))["config"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged: {error}") from None
-    for override in HydraConfig.get().overrides.task:
-        key, _, choice = override.partition("=")
-        name = key.lstrip("+~").split("@")[0].replace("/", ".")
-        group = CONF / name.replace(".", "/")
-        file = group / f"{choice}.yaml"
-        if file.is_file() and "@package _global_" in file.read_text(encoding="utf-8").partition("\n")[0]:
+    for override in OverridesParser.create().parse_overrides(HydraConfig.get().overrides.task):
+        name = override.key_or_group.replace("/", ".")
+        value, group = override.value(), CONF / name.replace(".", "/")
+        file = group / f"{value}.yaml"
+        choice = group.is_dir() and isinstance(value, str) and file.is_file()
+        if choice and "@package _global_" in file.read_text(encoding="utf-8").partition("\n")[0]:
             raise InputError(
-                f"run=FOLDER brings its own settings; {override} would change several sections of them as a whole: "
-                "name the settings that are to change"
+                f"run=FOLDER brings its own settings; {override.input_line} would change several sections of them as "
+                "a whole: name the settings that are to change"
             )
-        if name != "run":
-            # Another choice takes the place of the stored one; single settings are put into it.
+        section, _, last = name.rpartition(".")
+        if override.is_delete():
+            (OmegaConf.select(config_of_run, section) if section else config_of_run).pop(last, None)
+        elif isinstance(value, dict):
+            # Into what is there: the whole section of this command holds its defaults as well.
+            OmegaConf.update(config_of_run, name, value, merge=True, force_add=True)
+        else:
+            # Another choice takes the place of the stored one.
             value = OmegaConf.select(config, name)
-            OmegaConf.update(config_of_run, name, value, merge=not group.is_dir(), force_add=True)
-    config_of_run.run = None
+            OmegaConf.update(config_of_run, name, value, merge=not choice, force_add=True)
+    config_of_run.run, config_of_run.resume = None, config.resume
     return config_of_run
 
 
@@ -115,8 +122,13 @@ def record_run(run: Run):
     if not first_process():
         return
     job, now = HydraConfig.get(), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    before = _recorded(folder)
-    command = ["python", f"experiments/{job.job.name}.py", *map(shlex.quote, job.overrides.task)]
+    try:
+        before = _recorded(folder)
+    except InputError:
+        before = {}  # it is written anew
+    # Whoever repeats the run begins it.
+    overrides = [override for override in job.overrides.task if not override.startswith("resume=")]
+    command = ["python", f"experiments/{job.job.name}.py", *map(shlex.quote, overrides)]
     state = {
         "command": " ".join(command),
         "config": OmegaConf.to_container(config, resolve=True),
@@ -154,7 +166,11 @@ def finished(config: DictConfig, folder: Path) -> float | None:
     file = folder / "summary.json"
     if config.resume != "auto" or not file.is_file():
         return None
-    if "fc_correlation" not in json.loads(file.read_text(encoding="utf-8")):
+    try:
+        done = "fc_correlation" in json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        done = False  # cut off by a kill
+    if not done:
         return None  # a job that failed left a note
     same = {"run", "resume", "runs"}
     old, new = _recorded(folder).get("config", {}), OmegaConf.to_container(config, resolve=True)

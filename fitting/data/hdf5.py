@@ -20,18 +20,22 @@ class Refused(ValueError):
     """A sound file that does not hold plain arrays, or more of them than can be told apart."""
 
 
+def empty(item):
+    """Whether MATLAB stored a shape in the place of values, of which there are none."""
+    return bool(item.attrs.get("MATLAB_empty"))
+
+
 def text(file, item):
     """A dataset; text as str, whether stored as such or as MATLAB's character codes and references to them."""
-    if item.attrs.get("MATLAB_empty"):
-        # What is stored is the shape.
+    if empty(item):
         return np.zeros(0, str if item.attrs.get("MATLAB_class") in (b"char", "char", b"cell", "cell") else float)
     if h5py.check_string_dtype(item.dtype) is not None:
         return np.asarray(item.asstr()[()], str)
     if h5py.check_ref_dtype(item.dtype) is not None:
         cells = [file[reference] for reference in np.ravel(item[()])]
-        if not all(isinstance(cell, h5py.Dataset) and cell.dtype == np.uint16 for cell in cells):
+        if not all(isinstance(cell, h5py.Dataset) and (cell.dtype == np.uint16 or empty(cell)) for cell in cells):
             raise Refused(f"{item.name[1:]} is a cell array that does not hold one text per cell")
-        return np.array(["".join(map(chr, np.ravel(cell[()]))) for cell in cells], str)
+        return np.array(["" if empty(cell) else "".join(map(chr, np.ravel(cell[()]))) for cell in cells], str)
     value = np.asarray(item[()])
     if item.attrs.get("MATLAB_class") in (b"char", "char") and value.ndim == 2:
         return np.array(["".join(map(chr, row)) for row in value.T], str)

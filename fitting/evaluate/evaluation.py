@@ -244,7 +244,7 @@ def evaluate(
         initial_key, stage = stage_key(key, "initial"), "initial parameters"
         # With the views, which nobody asks for, the program is the one that was compiled a moment ago.
         initial = fresh_seeds(verified, fit.initial, initial_key, settings.initial_seeds, views, stage, progress)
-    identified, profiles = intervals(fit, settings, stage_key(key, "uncertainty"), progress)
+    identified, profiles, missing = intervals(fit, settings, stage_key(key, "uncertainty"), progress)
     nulls, surrogates, notes = _nulls(fit, settings, refit, stage_key(key, "nulls"), progress)
     found_again: Mapping[str, np.ndarray] = {}
     if settings.recoveries and refit:
@@ -277,7 +277,7 @@ def evaluate(
         ceiling,
         group_ceiling(recordings, verified.observation),
         found_again,
-        [*notes, *fit.problem.predictor.remarks(fit.fitted)],
+        [*missing, *notes, *fit.problem.predictor.remarks(fit.fitted)],
     )
 
 
@@ -304,7 +304,7 @@ def _with_predictor(problem: Problem, predictor: Predictor) -> Problem:
 
 def intervals(
     fit: Fit, settings: EvaluationSettings, key, progress: Reporter = silent
-) -> tuple[dict[str, Identifiability], dict[str, Profile]]:
+) -> tuple[dict[str, Identifiability], dict[str, Profile], list[str]]:
     """What is known of each global parameter: on noise seeds, or by the likelihood where there is no noise.
 
     Parameters
@@ -318,19 +318,21 @@ def intervals(
     -------
     identified, profiles : dict
         By parameter.
+    notes : list of str
+        Why a profile is not there.
     """
     problem, point = fit.problem, fit.point
     if not problem.predictor.noisy:
         points, steps = settings.profile_points, settings.profile_steps
         try:
             if not points:
-                return fisher_information(problem, point), {}
+                return fisher_information(problem, point), {}, []
             profiles = profile_likelihood(problem, point, points=points, steps=steps, progress=progress)
-            return {name: profile.identifiability for name, profile in profiles.items()}, profiles
+            return {name: profile.identifiability for name, profile in profiles.items()}, profiles, []
         except NotFiniteError:
             nothing = Identifiability(False, "the prediction at the fitted point is not finite", None)
-            return {p.name: nothing for p in problem.parameters.shared}, {}
-    identified, profiles = {}, {}
+            return {p.name: nothing for p in problem.parameters.shared}, {}, []
+    identified, profiles, notes = {}, {}, []
     if settings.identifiability_seeds:
         seeds = settings.identifiability_seeds
         identified = identifiability(problem, point, key, seeds, progress=progress, around=fit.around)
@@ -339,10 +341,10 @@ def intervals(
         for p in problem.parameters.shared:
             try:
                 profiles[p.name] = profile_loss(problem, point, p.name, stage_key(key, p.name), how, progress)
-            except InputError as error:  # there is no minimum, which holds for all of them
-                nothing = Identifiability(False, str(error), None)
-                return {p.name: nothing for p in problem.parameters.shared} | identified, {}
-    return identified, profiles
+            except InputError as error:  # a loss without a minimum
+                notes.append(f"There is no profile of {p.name}: {error}.")
+                identified.setdefault(p.name, Identifiability(False, str(error), None))
+    return identified, profiles, notes
 
 
 def _nulls(fit: Fit, settings: EvaluationSettings, refit, key, progress):

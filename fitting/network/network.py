@@ -324,7 +324,9 @@ class Network:
             shortest, longest = self.length_bounds
             wrong = (lengths < shortest * (1 - ROUNDING)) | (lengths > longest * (1 + ROUNDING))
             weights = parameters.get("weights", self.weights)
-            linked = self.weights != 0 if isinstance(weights, jax.core.Tracer) else (self.weights != 0) & (weights != 0)
+            # Which of traced weights are zero is not known: those without a length should be.
+            present = lengths != 0 if isinstance(weights, jax.core.Tracer) else weights != 0
+            linked = (self.weights != 0) & present
             wrong = np.argwhere(wrong & linked)
             if len(wrong):
                 i, j = wrong[0]

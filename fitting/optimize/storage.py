@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import types
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,8 @@ def identity(thing: Any, within: tuple = ()) -> Any:
     Arrays are told apart by their shape and two sums, to five digits: the last digits of what was computed may
     change from process to process. Functions are their name and whatever they hold on to, so that
     ``optax.adam(0.1)`` is not ``optax.adam(0.2)``: variables around them, defaults, the object that a method belongs
-    to, and the attributes of an object that can be called. What they compute is not looked at.
+    to, and the attributes of an object that can be called, but for those that begin with an underscore and properties
+    that are cached, which are no settings. What they compute is not looked at.
 
     Parameters
     ----------
@@ -58,6 +60,9 @@ def identity(thing: Any, within: tuple = ()) -> Any:
         return {str(name): of(value) for name, value in sorted(thing.items())}
     if isinstance(thing, list | tuple):
         return [of(value) for value in thing]
+    if isinstance(thing, set | frozenset):
+        # Their order is another one in the next process.
+        return sorted((of(value) for value in thing), key=json.dumps)
     if thing is None or isinstance(thing, str | bool | int):
         return thing
     if isinstance(thing, float | np.ndarray | np.generic | jax.Array):
@@ -66,8 +71,8 @@ def identity(thing: Any, within: tuple = ()) -> Any:
         return [of(part) for part in (thing.func, thing.args, thing.keywords)]
     if not callable(thing):
         # An address would be another one in the next process.
-        told = type(thing).__repr__ is not object.__repr__
-        return str(thing) if told else [type(thing).__qualname__, of(getattr(thing, "__dict__", None))]
+        told = not re.search(r"\bat 0x[0-9a-fA-F]+", text := str(thing))
+        return text if told else [type(thing).__qualname__, of(getattr(thing, "__dict__", None))]
     name, held = getattr(thing, "__qualname__", type(thing).__qualname__), _held(thing)
     return [name, *map(of, held)] if held else f"{getattr(thing, '__module__', '')}.{name}"
 
@@ -78,9 +83,18 @@ def _held(thing: Callable) -> list[Any]:
         return []
     if isinstance(thing, types.MethodType):
         return [thing.__func__, thing.__self__]
-    cells = [cell.cell_contents for cell in getattr(thing, "__closure__", None) or ()]
-    others = (getattr(thing, name, None) for name in ("__defaults__", "__kwdefaults__", "__dict__"))
-    return [*cells, *filter(None, others)]
+    if isinstance(thing, types.FunctionType):
+        cells = [cell.cell_contents for cell in thing.__closure__ or ()]
+        return [*cells, *filter(None, (thing.__defaults__, thing.__kwdefaults__))]
+    if hasattr(thing, "__wrapped__"):
+        # A compiled function knows the file and line that it came from, which may move.
+        return [thing.__wrapped__]
+    settings = {
+        name: value
+        for name, value in getattr(thing, "__dict__", {}).items()
+        if not (name.startswith("_") or isinstance(getattr(type(thing), name, None), functools.cached_property))
+    }
+    return [settings] if settings else []
 
 
 def _numbers(thing) -> Any:

@@ -95,7 +95,7 @@ class Simulation(Predictor):
                 f"{observation.band[1]:g} Hz. Lower dt"
             )
         needed = 2 * observation.trim + 1
-        if self.stretch < needed:
+        if self.stretch < needed * (1 - 1e-9):
             raise InputError(
                 f"a simulation of {self.duration / 1000:g} s leaves {self.seconds:g} s after the transient of "
                 f"{observation.transient:g} s; {self.replicates} replicates of at least {needed:g} s are needed. Raise "

@@ -67,9 +67,9 @@ def _demean(x):
     return x - x.mean(-1, keepdims=True)
 
 
-def _rounding(x):
-    """Sum of squares along the last axis that rounding alone can give a constant of this size."""
-    return (64 * jnp.finfo(x.dtype).eps) ** 2 * lax.stop_gradient((x**2).sum(-1))
+def _rounding(x, digits=64):
+    """Sum of squares along the last axis that rounding alone, of so many last digits, can give a constant."""
+    return (digits * jnp.finfo(x.dtype).eps) ** 2 * lax.stop_gradient((x**2).sum(-1))
 
 
 def _correlation(cross, left, right, left_floor=0.0, right_floor=0.0):
@@ -430,8 +430,9 @@ def pearson(a: Float[Array, " n"], b: Float[Array, " n"]) -> Float[Array, ""]:
 
 @jax.jit
 def _pearson(a, b):
-    floors = _rounding(a), _rounding(b)
-    a, b = _demean(a), _demean(b)
+    # A mean is rounded, and so is what it leaves of a constant; the mean of that is taken off as well.
+    floors = _rounding(a, 8), _rounding(b, 8)
+    a, b = _demean(_demean(a)), _demean(_demean(b))
     return _correlation((a * b).sum(), (a**2).sum(), (b**2).sum(), *floors)
 
 

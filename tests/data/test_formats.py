@@ -465,11 +465,14 @@ def test_what_matlab_keeps_of_nothing_is_nothing(tmp_path):
     """Version 7.3 stores the shape of an empty array, and says so in an attribute."""
     with h5py.File(tmp_path / "r.mat", "w") as file:
         file["signals"], file["fs"] = np.random.default_rng(0).standard_normal((2, 500)), 100.0
-        file["labels"] = np.array([b"A.L", b"B.L"])
-        for name, kind in (("bad", b"double"), ("subject", b"char")):
+        file["labels"] = np.array([b"A.L", b"midline"])
+        for name, kind in (("bad", b"double"), ("subject", b"char"), ("#refs#/a", b"char")):
             file[name] = np.zeros(2, np.uint64)
             file[name].attrs.update({"MATLAB_empty": np.uint8(1), "MATLAB_class": np.bytes_(kind)})
+        file["#refs#/b"] = np.array([[ord("L")]], np.uint16)
+        file["hemispheres"] = np.array([[file["#refs#/b"].ref], [file["#refs#/a"].ref]], h5py.ref_dtype)
     one = read_recording(tmp_path / "r.mat")
+    assert one["hemisphere"].values.tolist() == ["L", ""]
     assert bool(one["good"].all())
     assert one.attrs["subject"] == ""
 

@@ -1,5 +1,6 @@
 """Identifiability and profiles of the loss, on losses whose answer is known."""
 
+import sys
 from dataclasses import replace
 
 import jax
@@ -165,6 +166,24 @@ def test_seeds_of_a_fit_do_not_narrow_what_one_recording_tells(directed):
 def test_a_loss_without_a_minimum_has_no_profile_and_the_rest_is_evaluated(directed):
     problem = quadratic(directed, ((-4.0, 0.0), (0.0, -4.0)), 0.1)
     settings = EvaluationSettings(identifiability_seeds=0, loss_profile_points=4)
-    identified, profiles = intervals(Fit.begin(problem), settings, jax.random.key(0))
+    identified, profiles, notes = intervals(Fit.begin(problem), settings, jax.random.key(0))
     assert profiles == {}
     assert all("no minimum" in identified[name].reason for name in ("k", "sigma"))
+    assert [note.partition(":")[0] for note in notes] == [f"There is no profile of {name}" for name in ("k", "sigma")]
+
+
+def test_profiles_that_there_are_are_kept_and_the_others_said(directed, monkeypatch):
+    """Noise decides whether a flat loss has a minimum, and every parameter has noise of its own."""
+    problem = quadratic(directed, BOWL, 0.1)
+
+    def profile_or_none(problem, point, name, *rest):
+        if name == "sigma":
+            raise InputError("the loss has no minimum")
+        return profile_loss(problem, point, name, *rest)
+
+    monkeypatch.setattr(sys.modules[intervals.__module__], "profile_loss", profile_or_none)
+    settings = EvaluationSettings(identifiability_seeds=2, loss_profile_points=4)
+    identified, profiles, notes = intervals(Fit.begin(problem), settings, jax.random.key(0))
+    assert set(profiles) == {"k"}
+    assert set(identified) == {"k", "sigma"}
+    assert notes == ["There is no profile of sigma: the loss has no minimum."]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -243,6 +244,48 @@ def test_only_what_is_finished_and_the_same_was_done_before(debug_run, tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text()) | {"status": "interrupted"}
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     assert finished(config, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("+parameters={tau_E: {value: 10.0, lower: 5, upper: 20}}", {"tau_E"}),
+        ("~parameters.sigma", {"sigma"}),
+        ("parameters.k.value=2.5", {"k"}),
+        ("evaluation={leaks: 3}", set()),
+        ("parameters=k_speed_drive", {"k", "signal_speed", "sigma", "drive"}),
+    ],
+)
+def test_a_stored_run_is_changed_only_where_a_command_says(override, changed, tmp_path, monkeypatch):
+    """Settings that the stored run has of its own stay; another choice takes the place of the stored one."""
+    from scripting import runs
+
+    overrides = [
+        "parameters.k.value=3.5",
+        "parameters.signal_speed.value=7",
+        "evaluation.fresh_seeds=33",
+        "resume=true",
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        before = OmegaConf.to_container(compose("config", overrides=overrides))
+        config = compose("config", overrides=[f"run={tmp_path}", override])
+    (tmp_path / "run.json").write_text(json.dumps({"config": before}))
+    given = SimpleNamespace(overrides=SimpleNamespace(task=[f"run={tmp_path}", override]))
+    monkeypatch.setattr(runs, "HydraConfig", SimpleNamespace(get=lambda: given))
+    again = OmegaConf.to_container(runs.stored(config))
+    assert (again["run"], again["resume"]) == (None, False)
+    assert again["evaluation"]["fresh_seeds"] == 33
+    assert again["evaluation"]["leaks"] == (3 if "leaks" in override else before["evaluation"]["leaks"])
+    old, new = before["parameters"], again["parameters"]
+    assert {name for name in {*old, *new} if old.get(name) != new.get(name)} == changed
+    assert ("sigma" in new) == (override != "~parameters.sigma")
+
+
+def test_a_summary_that_was_cut_off_is_none(tmp_path):
+    from scripting.runs import finished
+
+    (tmp_path / "summary.json").write_text('{"status": "max_st')
+    assert finished(OmegaConf.create({"resume": "auto"}), tmp_path) is None
 
 
 @pytest.mark.parametrize("kept", [False, True])

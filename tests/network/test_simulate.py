@@ -385,3 +385,10 @@ def test_a_subject_without_a_connection_may_leave_its_length_out():
         for w, d in zip(weights, lengths, strict=True)
     ]
     assert np.isfinite(rates).all()
+
+    def mean(w):
+        return simulate(network, {"weights": w, "lengths": lengths[1]}, duration=5.0, dt=0.5).rates.mean()
+
+    assert np.isfinite(jax.grad(mean)(jnp.asarray(weights[1]))).all()
+    # A weight that is there needs its length.
+    assert np.isnan(jax.jit(mean)(jnp.asarray(weights[0])))

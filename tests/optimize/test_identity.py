@@ -2,8 +2,9 @@
 
 import json
 import re
+import threading
 from dataclasses import fields, is_dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import brainunit as u
 import jax
@@ -337,6 +338,37 @@ def test_an_identity_names_no_address():
         assert identity(one) == identity(other)
         assert " at 0x" not in json.dumps(identity(one))
     assert identity(again) == identity(again)
+
+
+def test_what_is_no_setting_does_not_change_an_identity():
+    """Caches, counts that are kept for oneself, the order of sets, and the file that a compiled function came from."""
+
+    class Loss:
+        def __init__(self, ignored):
+            self.ignored, self.lock, self._calls = ignored, threading.Lock(), 0
+
+        @cached_property
+        def mask(self):
+            return np.eye(3)
+
+        def __call__(self, prediction, target):
+            self._calls += 1
+            return self.mask.sum()
+
+    loss = Loss({"A.L", "B.L", "C.R", "D.R"})
+    known = json.dumps(identity(loss))
+    loss(None, None)
+    assert json.dumps(identity(loss)) == known == json.dumps(identity(Loss({"D.R", "C.R", "B.L", "A.L"})))
+    assert "0x" not in known
+    assert identity(Loss({"A.L"})) != json.loads(known)
+    moved = "\n\n\ndef distance(a, b, scale=2.0):\n    return scale * (a - b)"
+    one, other = {}, {}
+    exec(compile(moved.strip(), "one.py", "exec"), one)
+    exec(compile(moved, "another.py", "exec"), other)
+    same, there = identity(jax.jit(one["distance"])), identity(jax.jit(other["distance"]))
+    assert same == there
+    assert "one.py" not in json.dumps(same)
+    assert "2.0" in json.dumps(same)
 
 
 def test_rounding_does_not_change_an_identity(rng):

@@ -15,6 +15,7 @@ from fitting.signal import (
     fc_correlation,
     fc_dynamics,
     fc_matrix,
+    pearson,
     phase_locking,
     zscore,
 )
@@ -191,6 +192,14 @@ def test_constant_connectivity_correlates_with_nothing_and_has_no_gradient(rng):
     r, gradient = jax.value_and_grad(fc_correlation)(jnp.full((80, 80), 0.1), other)
     assert r == 0.0
     assert (np.asarray(gradient) == 0).all()
+
+
+@pytest.mark.parametrize("spread", [1e-5, 3e-6, 1e-6])
+def test_small_differences_on_a_large_mean_are_a_pattern_in_32_bits_too(spread, rng):
+    a, b = (np.float32(1 + spread * x) for x in rng.multivariate_normal([0, 0], [[1, 0.9], [0.9, 1]], 3000).T)
+    expected = np.corrcoef(a.astype(float), b.astype(float))[0, 1]
+    assert pearson(jnp.asarray(a), jnp.asarray(b)) == pytest.approx(expected, abs=1e-5)
+    assert pearson(jnp.full(3000, jnp.float32(0.1)), jnp.asarray(b)) == 0
 
 
 def test_modulus_of_zero_has_gradient_zero():
