@@ -18,7 +18,7 @@ from scripting.command import run, sentences
 from scripting.outcome import bars
 
 from fitting import InputError
-from fitting.evaluate import DEVIANCE_95, LossProfile, fresh_seeds, intervals, profile_loss, recovery
+from fitting.evaluate import DEVIANCE_95, fresh_seeds, intervals, profile_loss, recovery
 from fitting.progress import Progress, Reporter
 from fitting.report import figures
 from fitting.units import magnitude
@@ -73,7 +73,7 @@ def profile_one(config: DictConfig, number: int, row: dict[str, Any], name: str,
     prepared = setup_of(config, number, row["true"], progress)
     key = jax.random.fold_in(jax.random.key(config.seed + 1), number)
     point = prepared.problem.parameters.point(row["fitted"])
-    profile = profile_loss(prepared.problem, point, name, key, LossProfile(averaged=config.fit.average), progress)
+    profile = profile_loss(prepared.problem, point, name, key, progress=progress)
     low, high = profile.identifiability.interval or (-np.inf, np.inf)
     return {
         "values": profile.values.tolist(),

@@ -212,8 +212,6 @@ class LossProfile:
         Noise seeds that every loss along the profile is averaged over.
     seeds, step : int, float
         Of the losses that measure Hessian and noise, see :func:`identifiability`.
-    averaged : int
-        Independent simulations that the fitted point averages over.
     """
 
     points: int = 6
@@ -222,7 +220,6 @@ class LossProfile:
     simulations: int = 2
     seeds: int = 8
     step: float = 0.25
-    averaged: int = 1
 
     def __post_init__(self):
         if self.points < 3 or self.steps < 1 or self.seeds < 2:
@@ -279,7 +276,8 @@ def profile_loss(
     around = measure_surroundings(problem, point, surround_key, how.seeds, how.step)
     hessian, index = _positive(around.hessian), names.index(name)
     inverse = np.linalg.inv(hessian)
-    variance = (inverse @ around.noise(problem, how.averaged) @ inverse)[index, index]
+    # The profile is around the lowest of its own losses, whatever the fitted point averages over.
+    variance = (inverse @ around.noise(problem, how.simulations * problem.seeds) @ inverse)[index, index]
     others = np.delete(np.arange(len(names)), index)
     preconditioner = _symmetric(np.linalg.inv(hessian[np.ix_(others, others)]))
     along = -preconditioner @ hessian[others, index]

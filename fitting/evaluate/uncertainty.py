@@ -99,14 +99,17 @@ def quantile(freedom: int, sides: int = 2) -> float:
 
 
 def below(x, y, level: float) -> tuple[float, float]:
-    """Ends of the stretch around the lowest y where y stays below a level; far outside where it never rises."""
-    lowest = int(np.nanargmin(y))
+    """Ends of the stretch around the lowest y where y stays below a level; far outside where it never rises.
+
+    Between two points the root of y is taken for a straight line, which is exact for a deviance that is a parabola.
+    """
+    lowest, root = int(np.nanargmin(y)), np.sqrt(np.maximum(y, 0.0))
 
     def end(indices, outermost):
         for near, far in itertools.pairwise(indices):
             if not y[far] <= level:
                 # No fit at all is as unlikely as can be.
-                share = (level - y[near]) / (y[far] - y[near]) if np.isfinite(y[far]) else 0.0
+                share = (np.sqrt(level) - root[near]) / (root[far] - root[near]) if np.isfinite(y[far]) else 0.0
                 return float(x[near] + share * (x[far] - x[near]))
         return outermost
 

@@ -26,7 +26,7 @@ class Surroundings(NamedTuple):
     """The loss around a point: every noise seed's slopes, curvatures and rises, by global free parameter."""
 
     slopes: np.ndarray  # (parameter, seed)
-    curvatures: np.ndarray  # (parameter, parameter, seed)
+    curvatures: np.ndarray  # (parameter, parameter, seed); of Gauss and Newton after a refinement
     rises: np.ndarray  # (parameter, seed): mean of the losses on both sides, less that in the middle
     step: float  # displacement in the unconstrained space
 
@@ -215,7 +215,10 @@ class Linearized:
         return Expansion(*jax.tree.map(lambda each: np.asarray(each, float), leaves))
 
     def surroundings(self, x: np.ndarray, prediction, slopes) -> Surroundings:
-        """How the loss around a point scatters over noise seeds: its jackknife's pseudo-values."""
+        """How the loss around a point scatters over noise seeds: its jackknife's pseudo-values.
+
+        Curvatures leave out second derivatives of predictions, which matter as far as residuals do.
+        """
         count, whole = len(self.keys), self.expand(x, prediction, slopes)
         gradients, hessians = [], []
         for seed in range(count):

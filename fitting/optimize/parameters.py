@@ -114,7 +114,7 @@ class Parameter:
             raise InputError(f"parameter {self.name}: bounds {self.lower:g} to {self.upper:g}{unit} are empty")
         if self.scale == "log" and self.lower <= 0:
             raise InputError(f"parameter {self.name}: a log scale needs a positive lower bound; got {self.lower:g}")
-        if not (np.all(self.value > self.lower) and np.all(self.value < self.upper)):
+        if not self._inside(self.value):
             raise InputError(
                 f"parameter {self.name}: the start {self.value}{unit} must lie inside its bounds "
                 f"{self.lower:g} to {self.upper:g}{unit}"
@@ -126,7 +126,7 @@ class Parameter:
                 f"parameter {self.name}: a prior needs a value and a positive prior_weight; "
                 f"got {self.prior} and {self.prior_weight:g}"
             )
-        if self.prior is not None and not np.all((self.prior > self.lower) & (self.prior < self.upper)):
+        if self.prior is not None and not self._inside(self.prior):
             raise InputError(
                 f"parameter {self.name}: the prior {self.prior}{unit} must lie inside its bounds "
                 f"{self.lower:g} to {self.upper:g}{unit}"
@@ -140,6 +140,14 @@ class Parameter:
             Parameter(f"{self.name}.{name}", 0.0, -STEEPEST, STEEPEST, prior=prior, prior_weight=self.map_weight)
             for name in self.maps
         )
+
+    def _inside(self, values) -> bool:
+        """Whether values lie inside the bounds, by more than 32 bits round."""
+        warp = np.log if self.scale == "log" else np.asarray
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low, high, at = warp(self.lower), warp(self.upper), warp(values)
+        margin = 4 * np.finfo(np.float32).eps * np.abs([low, high, high - low]).max()
+        return bool(np.all((at - low > margin) & (high - at > margin)))
 
     @property
     def _transform(self):

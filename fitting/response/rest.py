@@ -7,13 +7,16 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from fitting.inverse import eliminate, inverse
 
 #: Implicit Euler steps in ms that regions take towards rest: of the coupled variable, and of the others, which follow
 #: it at once; and their number.
 SLOW, FAST, STEPS = 4.0, 1000.0, 150
+
+#: Step in ms that holds a variable where it is.
+HELD = 1e-6
 
 #: Largest number of steps of Newton's method.
 NEWTON = 20
@@ -63,16 +66,26 @@ def rest(
     array (region, variable)
         Wherever the search ended, where there is nothing to be found.
     """
-    paces = jnp.full(x.shape[1], FAST, x.dtype).at[coupled].set(SLOW)
+    x, arrived = approached(change, own, whole, x, coupled, dt, SLOW)
+    return lax.cond(arrived, lambda x: x, lambda x: search(change, whole, x, dt), x)
+
+
+def approached(
+    change: Callable, own: Callable, whole: Callable, x: State, coupled: int, dt: float, pace: float
+) -> tuple[State, Bool[Array, ""]]:
+    """Where regions that relax, and Newton's method, come from ``x``, and whether that is a steady state.
+
+    ``pace`` is the length in ms of the steps of the coupled variable; a very short one holds it, so that Newton's
+    method finds the steady state that has it there, be it unstable.
+    """
+    paces = jnp.full(x.shape[1], FAST, x.dtype).at[coupled].set(pace)
 
     def relax(_, x):
         inverses = eliminate(jnp.diag(1 / paces) - own(x))
         return x + jnp.einsum("rij,rj->ri", inverses, change(x), precision=lax.Precision.HIGHEST)
 
-    x = lax.fori_loop(0, STEPS, relax, x)
-    x, size = newton(change, whole, x)
-    arrived = size < 1e3 * rounding(x, dt)
-    return lax.cond(arrived, lambda x: x, lambda x: search(change, whole, x, dt), x)
+    x, size = newton(change, whole, lax.fori_loop(0, STEPS, relax, x))
+    return x, size < 1e3 * rounding(x, dt)
 
 
 def newton(change: Callable, whole: Callable, x: State) -> tuple[State, Float[Array, ""]]:

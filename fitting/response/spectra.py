@@ -224,8 +224,9 @@ def orthogonalized_connectivity(
     fourth order in the coherency. The variance of the low-passed G is that for incoherent signals, from the Fourier
     series of :math:`|\sin|` of their phase difference and the hypergeometric moments of complex
     normal numbers (Middleton, Introduction to Statistical Communication Theory, 1960, section 9.1),
-    times what coherency does to the variance without a low-pass. Together they miss the correlations
-    of long Gaussian signals by less than 0.01 for coherencies up to 0.6.
+    times what coherency does to the variance without a low-pass. Together they miss the correlations of long Gaussian
+    signals by less than 0.01 where the imaginary part of coherency is at most 0.4; they are 0.02 too large at 0.5, and
+    0.03 at 0.6.
 
     Mean of both directions, zero diagonal.
 

@@ -190,7 +190,8 @@ def _refined(linear: Linear, frequency, count: int, steps: int) -> _Roots:
     # One root at a time: XLA's batches of LAPACK calls, side by side, can wait for each other for ever.
     found = lax.map(lambda each: lax.cond(each[1], refine, missing, each[0]), (values[order], eligible[order]))
     # Two candidates may lead to one root: it counts once.
-    same = (jnp.abs(found.root[:, None] - found.root) < 1e-3 * jnp.abs(found.root)) & found.settled
+    close = jnp.minimum(10 * tolerance, 1e-3)
+    same = (jnp.abs(found.root[:, None] - found.root) < close * jnp.abs(found.root)) & found.settled
     repeated = (same & (jnp.arange(count) < jnp.arange(count)[:, None])).any(1)
     return found._replace(settled=found.settled & ~repeated)
 

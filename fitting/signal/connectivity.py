@@ -269,7 +269,8 @@ def envelope_fc(
     symmetrize : bool
         Average both directions of a pair; without it ``fc[i, j]`` has region i orthogonalised to j.
     standardize : bool
-        Z-score the signals first (changes rounding only, as correlation ignores scale).
+        Z-score the signals first. Correlation ignores scale, so this changes rounding only, unless signals are made
+        orthogonal symmetrically: then all regions change alike, however strong they are.
     trim : float
         Seconds cut from both ends of the envelopes, where filters start and end.
     envelope_fs : float, optional

@@ -51,6 +51,7 @@ def symmetric_orthogonalization(
 ) -> Float[Array, "time region"]:
     """The mutually orthogonal signals closest to ``x``: no two of the result share anything without delay.
 
+    Stronger signals are changed less, as in the reference: z-score them first where their power says nothing.
     Unlike pairwise orthogonalisation it also removes what a pair inherits from a third region.
     It needs more (effective) samples than regions, and is meant for recordings: it has no gradient.
 
@@ -92,10 +93,13 @@ def symmetric_orthogonalization(
     samples, regions = x.shape
     eps = float(jnp.finfo(x.dtype).eps)
     tolerance = 4 * eps if tolerance is None else tolerance
-    # All that matters lies in the span of the signals: work on the small triangle.
     length = jnp.sqrt((x**2).sum(0))
-    q, r = jnp.linalg.qr(x / jnp.where(length > 0, length, 1.0))
-    independent = jnp.linalg.svd(r, compute_uv=False)[-1] >= DEPENDENT
+    typical = jnp.sqrt((length**2).mean())
+    typical = jnp.where(typical > 0, typical, 1.0)
+    # All that matters lies in the span of the signals: work on the small triangle.
+    q, r = jnp.linalg.qr(x / typical)
+    relative = length / typical
+    independent = jnp.linalg.svd(r / jnp.where(relative > 0, relative, 1.0), compute_uv=False)[-1] >= DEPENDENT
     if regions > samples or (not isinstance(independent, jax.core.Tracer) and not independent):
         raise InputError(
             f"symmetric orthogonalisation needs linearly independent signals; these {regions} of {samples} samples "
@@ -116,7 +120,7 @@ def symmetric_orthogonalization(
         _, distance, last, step = carry
         return (step < steps) & (jnp.abs(last - distance) > tolerance * (1 + distance))
 
-    first = (jnp.ones(regions, x.dtype), jnp.asarray(jnp.inf, x.dtype), jnp.asarray(0.0, x.dtype), 0)
+    first = (relative, jnp.asarray(jnp.inf, x.dtype), jnp.asarray(0.0, x.dtype), 0)
     scale, *_ = lax.while_loop(improving, improve, improve(first))
-    result = jnp.matmul(q, closest(scale) * scale, precision=lax.Precision.HIGHEST) * length
+    result = jnp.matmul(q, closest(scale) * scale, precision=lax.Precision.HIGHEST) * typical
     return jnp.where(independent, result, jnp.nan)

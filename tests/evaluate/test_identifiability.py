@@ -129,7 +129,8 @@ def test_identifiability_admits_when_noise_wins(directed):
 def test_a_profile_of_the_loss_is_that_of_a_likelihood(directed):
     """Where the loss is a paraboloid, the deviance is (x / sd)^2 with the sandwich's sd, whatever the loss's unit."""
     key = jax.random.key(0)
-    sd = sandwich(jax.random.split(key)[0], 40, VALLEY, 0.1)
+    # Losses along the profile are of two simulations, and the recording is as long as one.
+    sd = sandwich(jax.random.split(key)[0], 40, VALLEY, 0.1) * np.sqrt((1 / 2 + 1) / 2)
     found = []
     for unit in (1.0, 7.0):
         problem = quadratic(directed, VALLEY, 0.1, unit)
@@ -140,7 +141,7 @@ def test_a_profile_of_the_loss_is_that_of_a_likelihood(directed):
         curvature = np.polyfit(x, profile.deviance, 2)[0]
         assert curvature == pytest.approx(1 / sd**2, rel=0.02)
         low, high = profile.identifiability.interval
-        assert high - low == pytest.approx(2 * 1.96 * sd * MIDDLE, rel=0.25)  # straight lines between few values
+        assert high - low == pytest.approx(2 * np.tanh(1.96 * sd / 2), rel=0.05)
         found.append(profile.deviance)
     np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3)
 

@@ -50,6 +50,14 @@ def test_every_region_is_at_its_target(directed, node, coupling):
     np.testing.assert_allclose(same.steady, linear.steady, rtol=1e-6)
 
 
+def test_a_target_between_two_branches_is_rested_at_and_unstable(directed):
+    """With little drive the activity that is asked for is a steady state that nothing stays at."""
+    network = replace(network_of(*directed, drive=0.5), balance="wIE")
+    linear = linearize(network, {"k": 0.4, "signal_speed": 4.0, "excitation": 0.1}, dt=0.5)
+    np.testing.assert_allclose(linear.steady[:, list(network.node.variables).index("rE")], 0.1, rtol=1e-8)
+    assert unstable_roots(linear) > 0
+
+
 @pytest.mark.slow
 def test_the_weight_is_that_of_plasticity(directed):
     """The rule followed on the simulated network, a small step after every 200 ms, ends at the same weights."""

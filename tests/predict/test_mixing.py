@@ -154,7 +154,7 @@ def test_files_that_are_refused(tmp_path):
     for name, message in (
         ("half.npz", "either mixing or inverse and lead_field; it holds inverse, labels"),
         ("turned.npz", r"lead_field \(sensor, region\); they are \(2, 5\) and \(2, 5\)"),
-        ("both.npz", "either mixing or inverse"),
+        ("both.npz", "holds mixing and resolution; which of them is meant cannot be told"),
         ("zero.npz", "the rows of B.L are zero"),
         ("nan.npz", "1 value.s. are not finite, the first at row 0, column 1"),
         ("mixing.txt.gz", "cannot read mixing from .gz"),

@@ -9,7 +9,7 @@ import pytest
 import scipy.integrate
 import scipy.special
 
-from fitting.data import hcp_aal2
+from fitting.data import connectome, hcp_aal2
 from fitting.network import Network
 from fitting.response import cross_spectra, linearize, rightmost_roots, unstable_roots
 from fitting.response.linear import Linear, polynomial
@@ -30,6 +30,19 @@ def test_no_root_of_the_measured_connectome_is_right_of_those_that_are_watched(d
     assert -60 < growth < 60
     assert unstable_roots(linear, right_of=growth + 0.1) == 0
     assert unstable_roots(linear, right_of=growth - 0.1) > 0
+
+
+@pytest.mark.parametrize("between", [0.03, 0.01, 1e-3])
+def test_modes_that_lie_close_together_are_several(between):
+    """Two pairs of regions that hardly know of each other: each mode of a pair is there twice, a little apart."""
+    weights = np.array([[0, 1, 0, 0], [1, 0, between, 0], [0, between, 0, 1], [0, 0, 1, 0]])
+    pairs = connectome(weights, np.full((4, 4), 40.0), [f"R{i}.L" for i in range(4)])
+    linear = linearize(Network(pairs, parameters={"drive": 0.69}), {"k": 0.3}, dt=0.5)
+    roots = np.asarray(rightmost_roots(linear, 8.0))
+    assert (roots.real > -25).all()
+    assert unstable_roots(linear, right_of=-25.0) == 2 * len(roots)
+    apart = np.abs(roots[:, None] - roots)[~np.eye(4, dtype=bool)]
+    assert 1e-4 * between < apart.min() < 10 * between
 
 
 @pytest.mark.parametrize("variables", [1, 2, 3, 6])

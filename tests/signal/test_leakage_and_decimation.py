@@ -20,14 +20,12 @@ def mixed(rng, samples=500, regions=6):
 
 
 def test_result_is_orthogonal_and_no_step_away_is_closer(rng):
-    x = mixed(rng)
+    x = mixed(rng) * [1.0, 2.0, 4.0, 1.0, 0.5, 3.0]
     y = np.asarray(symmetric_orthogonalization(jnp.asarray(x)))
     gram = y.T @ y
     np.testing.assert_allclose(gram - np.diag(np.diag(gram)), 0, atol=1e-10 * gram.max())
-    # Distance is relative to each signal's length; turn the result in every plane, and stretch it.
-    length = np.linalg.norm(x, axis=0)
-    z, y = x / length, y / length
-    distance = np.sum((z - y) ** 2)
+    # Turn the result in every plane, and stretch it.
+    distance = np.sum((x - y) ** 2)
     scale = np.linalg.norm(y, axis=0)
     for i in range(6):
         for j in range(i):
@@ -35,11 +33,25 @@ def test_result_is_orthogonal_and_no_step_away_is_closer(rng):
                 generator = np.zeros((6, 6))
                 generator[i, j], generator[j, i] = angle, -angle
                 turned = (y / scale) @ scipy.linalg.expm(generator) * scale
-                assert np.sum((z - turned) ** 2) > distance
+                assert np.sum((x - turned) ** 2) > distance
         for stretch in (0.999, 1.001):
             factor = np.ones(6)
             factor[i] = stretch
-            assert np.sum((z - y * factor) ** 2) > distance
+            assert np.sum((x - y * factor) ** 2) > distance
+
+
+@pytest.mark.parametrize("strength", [[1.0, 1.0, 1.0, 1.0], [1.0, 10.0, 1.0, 0.1]])
+def test_result_is_that_of_the_published_iteration(strength, rng):
+    """Equations 4, 6 and 8 in turns, from D = 1, as MNE-Connectivity does them; to 1e-8 of the largest value."""
+    x, d = mixed(rng, regions=4) * strength, np.ones(4)
+    for _ in range(3000):
+        u, _, v = np.linalg.svd(x * d, full_matrices=False)
+        basis = u @ v
+        d = (x * basis).sum(0)
+    y = symmetric_orthogonalization(jnp.asarray(x))
+    np.testing.assert_allclose(y, basis * d, atol=1e-8 * np.abs(x).max())
+    scaled = symmetric_orthogonalization(1e-12 * jnp.asarray(x))
+    np.testing.assert_allclose(scaled, 1e-12 * y, atol=1e-20 * np.abs(x).max())
 
 
 def test_orthogonal_signals_stay(rng):
@@ -62,7 +74,8 @@ def test_connection_inherited_by_leakage_is_removed_symmetrically_only(rng):
     x = jnp.asarray((sources * loud) @ np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
     settings = {"fs": 100.0, "band": (8.0, 12.0), "low_pass": 1.0}
     pairwise = envelope_fc(x, **settings)
-    symmetric = envelope_fc(x, **settings, orthogonalize="symmetric")
+    # C is the louder for what it takes from A, and the louder ones change less, unless all are as loud.
+    symmetric = envelope_fc(x, **settings, orthogonalize="symmetric", standardize=True)
     assert float(pairwise[0, 1]) > 0.3
     assert float(symmetric[0, 1]) > 0.3
     assert float(pairwise[1, 2]) > 0.1
