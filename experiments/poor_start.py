@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import hydra
 import jax
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from scripting.build import plain, setup
 from scripting.command import run, sentences
 from scripting.outcome import bars
+from scripting.runs import kept, study_folder
 
 from fitting import InputError
 from fitting.evaluate import fresh_seeds
@@ -72,7 +71,7 @@ def main(config: DictConfig) -> float:
     """Run every strategy from every start and write a table; returns the share of good ends of the default one."""
     if config.study is None:
         raise InputError("name a study: experiment=poor_start")
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = study_folder(config)
     drives = [float(drive) for drive in config.study.drives]
     names = ("default", "Adam alone", "CMA-ES alone")
     jobs = [("reference", drives[0], 0)]
@@ -81,9 +80,7 @@ def main(config: DictConfig) -> float:
     with bars(Console()) as show:
         for number, (name, drive, seed) in enumerate(jobs):
             file = folder / f"{name.replace(' ', '_')}_{drive:g}_{seed:02d}.json"
-            if not file.is_file():
-                file.write_text(json.dumps(attempt(config, name, drive, seed), indent=2) + "\n", encoding="utf-8")
-            rows.append(json.loads(file.read_text(encoding="utf-8")))
+            rows.append(kept(file, lambda: attempt(config, name, drive, seed)))  # noqa: B023
             show(Progress("fits", number + 1, len(jobs)))
     best = max(row["score"] for row in rows)
     table = Table(*COLUMNS, title=f"Best score found: {best:.3f}", title_justify="left")

@@ -10,25 +10,18 @@ from typing import Any
 import hydra
 import jax
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from scripting.build import setup
 from scripting.command import run, sentences
 from scripting.outcome import bars
+from scripting.runs import kept, study_folder
 
 from fitting import InputError
 from fitting.evaluate import DEVIANCE_95, fresh_seeds, intervals, profile_loss, recovery
 from fitting.progress import Progress, Reporter
 from fitting.report import figures
 from fitting.units import magnitude
-
-
-def kept(file: Path, make) -> dict[str, Any]:
-    """What a file holds; made and written first where it is not there."""
-    if not file.is_file():
-        file.write_text(json.dumps(make(), indent=2) + "\n", encoding="utf-8")
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def drawn(config: DictConfig, units: dict[str, str]) -> list[dict[str, float]]:
@@ -56,7 +49,7 @@ def fit_one(config: DictConfig, number: int, true: dict[str, float], progress: R
     key = jax.random.fold_in(jax.random.key(config.seed + 1_000_000), number)
     verified = replace(fit.problem, predictor=prepared.verifier)
     fresh = fresh_seeds(verified, fit.fitted, key, config.evaluation.fresh_seeds, progress=progress)
-    known, _ = intervals(fit, prepared.evaluation, key, progress)
+    known, _, _ = intervals(fit, prepared.evaluation, key, progress)
     told = fit.reported(fit.point)
     return {
         "true": true,
@@ -125,7 +118,9 @@ def main(config: DictConfig) -> float:
     """Draw, fit, and write a table and a figure; returns the median relative error of the first parameter."""
     if config.study is None:
         raise InputError("name a study: experiment=recovery")
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    if config.study.draws < 2:
+        raise InputError(f"study.draws must be at least 2, or there is nothing to correlate; got {config.study.draws}")
+    folder = study_folder(config)
     units = {name: settings.get("unit", "1") for name, settings in config.parameters.items()}
     draws, rows, profiles = drawn(config, units), [], {name: {} for name in config.study.profile}
     with bars(Console()) as show:

@@ -17,6 +17,7 @@ from fitting.errors import InputError
 #: Units that a setting may be written in, by the spelling used in configuration files.
 UNITS = {
     "1": u.UNITLESS,
+    "us": u.us,
     "ms": u.ms,
     "s": u.second,
     "min": u.minute,
@@ -74,11 +75,15 @@ def magnitude(value: Any, name: str, what: str = "value") -> Any:
     >>> magnitude(3.0, "m/s")
     3.0
     """
+    if value is None:
+        raise InputError(f"{what}: a number of {name} is needed")
     if isinstance(value, str):
         match = _NUMBER_AND_UNIT.match(value)
         if match is None:
             raise InputError(f"{what}: cannot read {value!r}; write a number and a unit, such as '2 {name}'")
         number, text = float(match.group(1)), match.group(2)
+        if text not in UNITS and text:
+            raise InputError(f"{what}: unknown unit {text!r}; known units are {', '.join(UNITS)}")
         value = number * unit(text) if text and text != "1" else number
     if not isinstance(value, u.Quantity):
         return value

@@ -58,6 +58,7 @@ from fitting.optimize import (
 )
 from fitting.predict import LinearResponse, Predictor, Simulation, simulation_cost
 from fitting.progress import Reporter, silent
+from fitting.report.signals import region_index
 from fitting.signal import Observation
 from fitting.units import magnitude
 from scripting.schema import NetworkSchema
@@ -177,6 +178,9 @@ def network_of(config: DictConfig, connectome: xr.Dataset) -> Network:
     """The network that a config describes."""
     settings = plain(config.network)
     delays = settings.pop("delays")
+    for name, value in settings["parameters"].items():
+        unit = "m/s" if name == "signal_speed" else "1"
+        settings["parameters"][name] = magnitude(value, unit, f"network.parameters.{name}")
     with setting("network"):
         return Network(connectome, **settings).of_delays(delays)
 
@@ -317,7 +321,7 @@ def simulated(
 ) -> Measured:
     """The recording that a config has simulated."""
     truth: Mapping[str, Any] = plain(config.data.truth)
-    units = {name: settings.get("unit", "1") for name, settings in plain(config.parameters).items()}
+    units = {"signal_speed": "m/s"} | {n: p.get("unit", "1") for n, p in plain(config.parameters).items()}
     true = {name: float(magnitude(v, units.get(name, "1"), f"data.truth.{name}")) for name, v in truth.items()}
     if not config.data.network:
         values = Parameters(tuple(parameters_of(config)), network).resolved(true)
@@ -355,6 +359,9 @@ def setup(
     keep_compiled(config.compilation_cache)
     evaluation = evaluation_of(config)
     network = network_of(config, connectome_of(config))
+    with setting("figures"):
+        for name in ("region", "reference"):
+            region_index(network.labels, config.figures[name], 0)
     observation = observation_of(config, network)
     data = measured(config, network)
     objective = objective_of(config, observation)
@@ -441,6 +448,8 @@ def target_of(
             split += f": {', '.join(sorted({str(one.attrs.get('subject', '')) for one in unseen}))}"
         views[f"held out ({split})"] = View(observation, Target.of_recordings(unseen, observation, False).fc)
     for band in bands:
+        if not isinstance(band, list) or len(band) != 2:
+            raise InputError(f"evaluation.bands is a list of bands, such as [[4, 8], [13, 30]]; got {bands}")
         other = replace(observation, band=tuple(band))
         views[f"{other.band[0]:g}-{other.band[1]:g} Hz"] = View(other, Target.of_recordings(seen, other, False).fc)
     return target, seen, views, split
@@ -468,7 +477,14 @@ def unused(config: DictConfig) -> list[str]:
     # An experiment sets what any solver would use.
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     changed = {re.split(r"[.=]", override.lstrip("+~"))[0] for override in given}
-    return [f"The solver does not use the settings {n}.*" for n in sections if n in changed and n not in used]
+    notes = [f"The solver does not use the settings {n}.*" for n in sections if n in changed and n not in used]
+    if "optimizer" in changed and not {"race", "fit"} & set(used):
+        notes.append("The solver does not use the settings optimizer.*")
+    if "data" in changed and config.data.held_out_by not in ("pairs", "hemisphere") and not config.data.held_out:
+        notes.append(f"Nothing is held out: data.held_out_by={config.data.held_out_by} needs a share, data.held_out.")
+    if config.data.maps is not None and not any(p.maps for p in parameters_of(config)):
+        notes.append(f"data.maps={config.data.maps} is not read: no parameter follows maps (parameters.NAME.maps).")
+    return notes
 
 
 def evaluation_of(config: DictConfig) -> EvaluationSettings:

@@ -45,6 +45,12 @@ def run(main: Callable[[], Any]):
     except (InputError, HydraException, OmegaConfBaseException) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if any(frame.name == "wrapper" for frame in traceback.extract_tb(error.__traceback__)):
+            raise
+        # Hydra makes the folder before it calls the script.
+        print(f"error: the run's folder (hydra.run.dir) cannot be made: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def sentences(function):
@@ -68,9 +74,10 @@ def sentences(function):
             print(f"error: {sentence(error)}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt:
-            folder = HydraConfig.get().runtime.output_dir
+            job = HydraConfig.get()
+            where = f"sweep.dir={job.sweep.dir}" if in_sweep() else f"run.dir={job.runtime.output_dir}"
             print(
-                f"interrupted; the same command with resume=true hydra.run.dir={folder} goes on where this one was",
+                f"interrupted; the same command with resume=auto hydra.{where} goes on where this one was",
                 file=sys.stderr,
             )
             sys.exit(130)
@@ -156,6 +163,8 @@ def sentence(error: BaseException) -> str:
 def did_you_mean(name: str, names) -> str:
     """``", did you mean ...?"``, or nothing where no name is near."""
     names = list(dict.fromkeys(names))
+    if name in names:
+        return " with these choices"
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.8) or difflib.get_close_matches(name, names, n=1)
     # A misspelt section hides what follows it, and a setting may be looked for in the wrong section.
     last = name.rsplit(".", 1)[-1]

@@ -126,9 +126,8 @@ def conclude(run: Run, prepared: Setup, fit: Fit, evaluation: Evaluation, earlie
     if spared:
         notes.append(f"Not done, as it takes longer than the fit: {', '.join(spared)}.")
     if prepared.dropped:
-        notes.append(
-            f"Regions of the data left out, because the connectome has none such: {', '.join(prepared.dropped)}."
-        )
+        names = ", ".join(prepared.dropped)
+        notes.append(f"Regions of the data left out, which the connectome that is used does not have: {names}.")
     seconds = time.perf_counter() - run.began
     summary = summarize(
         fit, evaluation, seed=config.seed, true=prepared.true, notes=notes, wall_seconds=seconds, split=prepared.split
@@ -149,7 +148,7 @@ def conclude(run: Run, prepared: Setup, fit: Fit, evaluation: Evaluation, earlie
     run.console.print(table(summary))
     run.console.print(f"Written: {folder}", soft_wrap=True)
     if fit.status == "interrupted":
-        run.console.print(f"The same command with resume=true hydra.run.dir={folder} goes on.", soft_wrap=True)
+        run.console.print(f"The same command with resume=auto hydra.run.dir={folder} goes on.", soft_wrap=True)
     return score
 
 

@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from fitting import InputError
 from fitting.devices import first_process
 from fitting.optimize.storage import difference
 from fitting.report import Summary, versions
-from scripting.command import CONF, in_sweep
+from scripting.command import in_sweep
 
 #: Written when a run begins; ``run=FOLDER`` reads it.
 RUN_FILE = "run.json"
@@ -54,7 +55,7 @@ def begin(config: DictConfig) -> Run:
         console.print(f"Done before: {folder}", soft_wrap=True)
     elif first_process() and (folder / RUN_FILE).exists() and not config.resume:
         raise InputError(
-            f"{folder} already holds a fit; go on with resume=true, or name another folder with hydra.run.dir=FOLDER"
+            f"{folder} already holds a run; go on with resume=auto, or name another folder with hydra.run.dir=FOLDER"
         )
     run = Run(config, folder, console, began, score)
     if score is None and in_sweep():
@@ -72,15 +73,18 @@ def stored(config: DictConfig) -> DictConfig:
     if not file.is_file():
         raise InputError(f"run={folder}: there is no {RUN_FILE}, which every run of fit.py writes when it begins")
     try:
-        config_of_run = OmegaConf.create(json.loads(file.read_text(encoding="utf-8"))["config"])
+        state = json.loads(file.read_text(encoding="utf-8"))
+        config_of_run = OmegaConf.create(state.get("settings", state["config"]))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged: {error}") from None
-    for override in OverridesParser.create().parse_overrides(HydraConfig.get().overrides.task):
-        name = override.key_or_group.replace("/", ".")
-        value, group = override.value(), CONF / name.replace(".", "/")
-        file = group / f"{value}.yaml"
-        choice = group.is_dir() and isinstance(value, str) and file.is_file()
-        if choice and "@package _global_" in file.read_text(encoding="utf-8").partition("\n")[0]:
+    job = HydraConfig.get()
+    sources = [Path(source.path) for source in job.runtime.config_sources if source.schema == "file"]
+    for override in OverridesParser.create().parse_overrides(job.overrides.task):
+        name, value = override.key_or_group.replace("/", "."), override.value()
+        groups = [group for group in (source / name.replace(".", "/") for source in sources) if group.is_dir()]
+        files = [group / f"{value}.yaml" for group in groups if isinstance(value, str)]
+        choice = [file.read_text(encoding="utf-8").partition("\n")[0] for file in files if file.is_file()]
+        if any("@package _global_" in first for first in choice):
             raise InputError(
                 f"run=FOLDER brings its own settings; {override.input_line} would change several sections of them as "
                 "a whole: name the settings that are to change"
@@ -88,15 +92,22 @@ def stored(config: DictConfig) -> DictConfig:
         section, _, last = name.rpartition(".")
         if override.is_delete():
             (OmegaConf.select(config_of_run, section) if section else config_of_run).pop(last, None)
-        elif isinstance(value, dict):
-            # Into what is there: the whole section of this command holds its defaults as well.
-            OmegaConf.update(config_of_run, name, value, merge=True, force_add=True)
         else:
-            # Another choice takes the place of the stored one.
-            value = OmegaConf.select(config, name)
-            OmegaConf.update(config_of_run, name, value, merge=not choice, force_add=True)
+            # Another choice takes the place of the stored one. Of a dictionary, the whole section of this command holds
+            # its defaults as well, so that only what it names is taken.
+            for each in _named(name, value, config_of_run):
+                OmegaConf.update(config_of_run, each, OmegaConf.select(config, each), merge=not choice, force_add=True)
     config_of_run.run, config_of_run.resume = None, config.resume
     return config_of_run
+
+
+def _named(name: str, value: Any, config: DictConfig) -> Iterator[str]:
+    """The settings that a command gives a value: those in a dictionary, where it is about a section that is there."""
+    if isinstance(value, dict) and OmegaConf.select(config, name) is not None:
+        for key, inner in value.items():
+            yield from _named(f"{name}.{key}", inner, config)
+    else:
+        yield name
 
 
 @contextmanager
@@ -132,6 +143,8 @@ def record_run(run: Run):
     state = {
         "command": " ".join(command),
         "config": OmegaConf.to_container(config, resolve=True),
+        # What a repeated run begins from: a setting that follows another one still does when that is changed.
+        "settings": OmegaConf.to_container(config, resolve=False),
         "versions": versions(),
         "git": git_state(),
         "began": before.get("began", now),
@@ -175,15 +188,47 @@ def finished(config: DictConfig, folder: Path) -> float | None:
     same = {"run", "resume", "runs"}
     old, new = _recorded(folder).get("config", {}), OmegaConf.to_container(config, resolve=True)
     old, new = ({str(name): value for name, value in each.items() if name not in same} for each in (old, new))
-    changed = list(difference(old, new)) if old else []
+    if old:
+        _refuse_others(folder, old, new)
+    summary = Summary.read(file)
+    return None if summary.status == "interrupted" else summary.fc_correlation.mean_fc.r
+
+
+def study_folder(config: DictConfig) -> Path:
+    """Hydra's folder, in which a study keeps what it has done; only the same study goes on there.
+
+    It may be of more draws, seeds or profiles.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    old, new = _recorded(folder).get("config", {}), OmegaConf.to_container(config, resolve=True)
+
+    def identified(settings: dict[str, Any]) -> dict[str, Any]:
+        study = {n: v for n, v in settings["study"].items() if n not in ("draws", "seeds", "profile", "aim")}
+        return {n: v for n, v in settings.items() if n not in ("run", "resume", "runs")} | {"study": study}
+
+    if old:
+        _refuse_others(folder, identified(old), identified(new))
+    record_run(Run(config, folder, Console(quiet=True), time.perf_counter(), None))
+    return folder
+
+
+def kept(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a file holds; made and written first where it is not there, as a whole or not at all."""
+    if not file.is_file():
+        temporary = file.with_suffix(".new")
+        temporary.write_text(json.dumps(make(), indent=2) + "\n", encoding="utf-8")
+        temporary.replace(file)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _refuse_others(folder: Path, old: dict[str, Any], new: dict[str, Any]):
+    changed = list(difference(old, new))
     if changed:
         more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise InputError(
             f"{folder} holds a run with other settings: {'; '.join(changed[:3])}{more}. Name another folder with "
             "hydra.run.dir=FOLDER or hydra.sweep.dir=FOLDER"
         )
-    summary = Summary.read(file)
-    return None if summary.status == "interrupted" else summary.fc_correlation.mean_fc.r
 
 
 def git_state() -> dict[str, Any] | None:

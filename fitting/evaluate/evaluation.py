@@ -291,9 +291,12 @@ def _noise(problem: Problem, recorded: bool, key) -> str:
     people, share = problem.target.people, chance_variance(problem.target, problem.observation, key)
     length = f"{seconds:g} s" if people == 1 else f"{people} people, {seconds / people:g} s each"
     most = np.sqrt(max(0.0, 1 - share))
+    alike = "processed alike"
+    if not problem.observation.low_pass:
+        alike += " (without a low-pass on envelopes, which the data may have had)"
     left = f"no model without that noise can be expected to correlate with it by more than about {most:.2f}"
     return (
-        f"By chance alone, connectivity of independent signals of {length}, processed alike, has {share:.0%} of "
+        f"By chance alone, connectivity of independent signals of {length}, {alike}, has {share:.0%} of "
         f"the target's variance: {left if share < 1 else 'there may be nothing else in it'}."
     )
 

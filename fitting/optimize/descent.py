@@ -48,18 +48,26 @@ AT_BOUND = 4.6
 LENGTHS = ("steps", "patience", "tolerance", "max_bad_steps", "average", "name")
 
 
+def _checked(learning_rate) -> float:
+    if not isinstance(learning_rate, int | float) or not learning_rate > 0:
+        raise InputError(f"learning_rate must be a positive number; got {learning_rate!r}")
+    return learning_rate
+
+
 def adam(steps: int = 0, learning_rate: float = 0.3, final: float = 0.1) -> Optimizer:
     """Adam that forgets large early gradients soon: later ones are a hundred times smaller.
 
     The learning rate falls to the share ``final`` along a cosine over ``steps`` steps, or stays where there are none.
     """
-    rate = optax.cosine_decay_schedule(learning_rate, steps, alpha=final) if steps else learning_rate
+    rate = _checked(learning_rate)
+    rate = optax.cosine_decay_schedule(rate, steps, alpha=final) if steps else rate
     return optax.adam(rate, b1=0.8, b2=0.9)
 
 
 def sgd(steps: int = 0, learning_rate: float = 0.5, final: float = 1.0, momentum: float = 0.8) -> Optimizer:
     """Descent with momentum; its learning rate falls as that of :func:`adam`, or stays where ``final`` is 1."""
-    rate = optax.cosine_decay_schedule(learning_rate, steps, alpha=final) if steps and final != 1 else learning_rate
+    rate = _checked(learning_rate)
+    rate = optax.cosine_decay_schedule(rate, steps, alpha=final) if steps and final != 1 else rate
     return optax.sgd(rate, momentum=momentum)
 
 
@@ -196,11 +204,12 @@ class Descent:
         asked = [row["grows"] for row in rows[STABILITY_STEPS - 1 :: STABILITY_STEPS]]
         if len(asked) > 1 and all(asked[-2:]):
             return "unstable"
+        # Be it by the last step: what follows is not done either.
+        if interrupt.asked:
+            return "interrupted"
         if len(rows) >= self.steps:
             return "max_steps"
-        if self._converged(rows):
-            return "converged"
-        return "interrupted" if interrupt.asked else ""
+        return "converged" if self._converged(rows) else ""
 
     def _converged(self, rows) -> bool:
         """Whether the loss has stopped falling, judged against its own scatter from step to step."""

@@ -142,6 +142,10 @@ class GaussNewton:
             for candidate in fit.candidates:
                 start = np.array([float(candidate.point[name]) for name in names])
                 paths.append(self._everywhere(start, model, calls, tell))
+                if calls.interrupt.asked:
+                    # Be it by the last step: what follows is not done either.
+                    paths = [path._replace(status="interrupted") for path in paths]
+                    break
         tell(0, paths[-1].points[-1], paths[-1].expansions[-1])
         return self._ended(fit, paths, model, key, progress, store)
 
@@ -159,7 +163,7 @@ class GaussNewton:
     def _everywhere(self, start: np.ndarray, model: Linearized, calls: _Calls, tell) -> _Path:
         """Follow steps, and go on from where the loss turns out to be lower far away along one parameter."""
         path = self._follow(start, model, calls, tell)
-        while self.scan and path.status in ("converged", "stalled", "max_steps"):
+        while self.scan and path.status in ("converged", "stalled", "max_steps") and not calls.interrupt.asked:
             x = path.points[-1]
             moved = [(i, v) for i in range(len(x)) for v in np.linspace(-SCANNED, SCANNED, self.scan)]
             points = np.array([x, *(np.where(np.arange(len(x)) == i, v, x) for i, v in moved if abs(v - x[i]) > CLOSE)])

@@ -194,7 +194,8 @@ class Store:
 
     def __post_init__(self):
         if self.resume and (self.folder is None or not self.folder.is_dir()):
-            raise InputError(f"there is nothing to resume: {self.folder or 'no folder was named, so it'} holds no fit")
+            where = self.folder or "no folder was named, so it"
+            raise InputError(f"there is nothing to resume: {where} holds no fit; begin it without resume")
 
     def record(self, stage: str, identity: Mapping[str, Any]) -> Record:
         """The record of a stage."""

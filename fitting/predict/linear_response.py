@@ -176,13 +176,26 @@ class LinearResponse(Predictor):
         linear, _ = self._linear(values)
         return unstable_roots(linear) if bool(jnp.isfinite(linear.residual)) else len(linear.steady)
 
+    def _rounded(self, values: Mapping[str, Any]) -> list[str]:
+        """What is to be said where rounding may make the pattern of connectivity."""
+        eps = float(jnp.finfo(jnp.result_type(float)).eps)
+        if eps < 1e-10:
+            return []
+        fc = np.asarray(self.predict(values).fc)
+        spread = float(np.ptp(fc[np.triu_indices(len(fc), 1)]))
+        return [
+            f"Predicted connectivity differs by {spread:.1g} between pairs, hardly more than 32 bits round: compute in "
+            "64 bits (precision=64, or JAX's setting jax_enable_x64)."
+        ] * (spread < 1e3 * eps)
+
     def remarks(self, values: Mapping[str, Any]) -> list[str]:
         """What is to be known about the steady state that linear response describes."""
         unstable = self.unstable(values)
         if unstable:
             return [f"The steady state is unstable ({unstable} roots): linear response does not hold there."]
         _, growth = self._linear(values)
-        sentences = [f"Linear response: the slowest mode decays at {-float(growth.max()):.1f} /s."]
+        sentences = self._rounded(values)
+        sentences += [f"Linear response: the slowest mode decays at {-float(growth.max()):.1f} /s."]
         away = departure(self.network, values, dt=self.dt)
         if away > NEAR:
             sentences.append(

@@ -199,7 +199,9 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
         names, short = [], short_names([name for name in rows[0] if "." in name] if rows else [])
         for row, run in enumerate(rows):
             settings = [f"{short[key]}={value}" for key, value in run.items() if key in short]
-            names.append(", ".join(settings)[:60] or str(run["run"])[-40:])
+            # Cut between settings: a value that is cut is another value.
+            shown = [", ".join(settings[:n]) for n in range(len(settings), 0, -1)]
+            names.append(next((text for text in shown if len(text) <= 60), str(run["run"])[-40:]))
             if run["r"] is None:
                 ax.text(0.01, row, run["status"], va="center", fontsize=7, color=GREY)
                 continue
@@ -212,7 +214,7 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ax.set_yticks(range(len(rows)), names)
         ax.invert_yaxis()
         ax.axvline(0, color="black", lw=0.8)
-        ax.set_xlabel("FC correlation on fresh noise; blue: the best baseline")
+        ax.set_xlabel("FC correlation (blue: best baseline)")
     return figure
 
 

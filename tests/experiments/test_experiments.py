@@ -270,7 +270,9 @@ def test_a_stored_run_is_changed_only_where_a_command_says(override, changed, tm
         before = OmegaConf.to_container(compose("config", overrides=overrides))
         config = compose("config", overrides=[f"run={tmp_path}", override])
     (tmp_path / "run.json").write_text(json.dumps({"config": before}))
-    given = SimpleNamespace(overrides=SimpleNamespace(task=[f"run={tmp_path}", override]))
+    sources = [SimpleNamespace(path=str(CONF), schema="file"), SimpleNamespace(path="", schema="structured")]
+    runtime = SimpleNamespace(config_sources=sources)
+    given = SimpleNamespace(overrides=SimpleNamespace(task=[f"run={tmp_path}", override]), runtime=runtime)
     monkeypatch.setattr(runs, "HydraConfig", SimpleNamespace(get=lambda: given))
     again = OmegaConf.to_container(runs.stored(config))
     assert (again["run"], again["resume"]) == (None, False)

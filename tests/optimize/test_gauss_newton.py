@@ -232,15 +232,23 @@ def test_what_was_killed_goes_on_to_the_same_bits(directed, tmp_path, bits, requ
     np.testing.assert_array_equal(rest.history["loss"], whole.history["loss"])
 
 
-def test_an_interrupt_ends_with_what_there_is_and_can_be_gone_on_from(directed, tmp_path):
+@pytest.mark.parametrize("last", [False, True])
+def test_an_interrupt_ends_with_what_there_is_and_can_be_gone_on_from(last, directed, tmp_path):
+    """In the midst of a stage or at its last step, after which it would have ended anyway: no other stage follows."""
+    told, heard = [], []
+    problem, stages = problem_of(directed), [GaussNewton(tolerance=1e-4), Refine()]
+    whole = solve(problem, stages, key=jax.random.key(1), progress=told.append)
+    # The first stage's last word comes when it has ended.
+    steps = sum(progress.stage == "gauss-newton" for progress in told) - 1
+
     def press(progress):
-        if progress.done == 2:
+        heard.append(progress.stage)
+        if len(heard) == (steps if last else 3):
             os.kill(os.getpid(), signal.SIGINT)
 
-    problem, stages = problem_of(directed), [GaussNewton(tolerance=1e-4), Refine()]
-    whole = solve(problem, stages, key=jax.random.key(1))
     cut = solve(problem, stages, key=jax.random.key(1), folder=tmp_path / "a", progress=press)
     assert cut.status == "interrupted"
+    assert set(heard) == {"gauss-newton"}
     assert 1 < len(cut.history["loss"]) < len(whole.history["loss"])
     rest = solve(problem, stages, key=jax.random.key(1), folder=tmp_path / "a", resume=True)
     np.testing.assert_array_equal(rest.history["loss"], whole.history["loss"])
