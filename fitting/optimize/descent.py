@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from numbers import Real
 from typing import Any, TypeAlias
 
 import jax
@@ -49,7 +50,7 @@ LENGTHS = ("steps", "patience", "tolerance", "max_bad_steps", "average", "name")
 
 
 def _checked(learning_rate) -> float:
-    if not isinstance(learning_rate, int | float) or not learning_rate > 0:
+    if not isinstance(learning_rate, Real) or not learning_rate > 0:
         raise InputError(f"learning_rate must be a positive number; got {learning_rate!r}")
     return learning_rate
 
