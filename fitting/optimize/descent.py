@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from numbers import Real
 from typing import Any, TypeAlias
 
 import jax
@@ -50,9 +49,13 @@ LENGTHS = ("steps", "patience", "tolerance", "max_bad_steps", "average", "name")
 
 
 def _checked(learning_rate) -> float:
-    if not isinstance(learning_rate, Real) or not learning_rate > 0:
+    try:
+        rate = float(learning_rate)
+    except (TypeError, ValueError):
+        rate = np.nan
+    if not rate > 0:
         raise InputError(f"learning_rate must be a positive number; got {learning_rate!r}")
-    return learning_rate
+    return rate
 
 
 def adam(steps: int = 0, learning_rate: float = 0.3, final: float = 0.1) -> Optimizer:

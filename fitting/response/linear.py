@@ -27,7 +27,7 @@ from fitting.inverse import inverse
 from fitting.network.network import Network
 from fitting.network.simulate import NetworkState, initial_state, simulate_noise
 from fitting.programs import compiled
-from fitting.response.rest import HELD, approached, rest
+from fitting.response.rest import HELD, SLOW, rest
 
 
 class Linear(NamedTuple):
@@ -216,13 +216,11 @@ def _linearize(network, dt, resolved, guess):
         return Linear(x, local, entry, empty, empty, empty, weights, travel, coupled, dt, empty).operator(weights)
 
     def settle(_, guess):
-        network_at = change, lambda x: derivatives(x)[0], matrix
-        if not network.balance:
-            return rest(*network_at, guess, coupled, dt)
-        # The steady state that was asked for, be it unstable: regions that relax would leave it for another one.
-        balanced = guess.at[:, coupled].set(by_region["excitation"])
-        balanced, arrived = approached(*network_at, balanced, coupled, dt, HELD)
-        return lax.cond(arrived, lambda: balanced, lambda: rest(*network_at, guess, coupled, dt))
+        pace = SLOW
+        if network.balance:
+            # The steady state that was asked for, be it unstable: regions that relax would leave it for another one.
+            guess, pace = guess.at[:, coupled].set(by_region["excitation"]), HELD
+        return rest(change, lambda x: derivatives(x)[0], matrix, guess, coupled, dt, pace)
 
     def tangent_solve(tangent, y):
         jacobian = jax.jacfwd(tangent)(jnp.zeros_like(y)).reshape(y.size, y.size)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from fitting.inverse import eliminate, inverse
 
@@ -38,6 +38,7 @@ def rest(
     x: State,
     coupled: int,
     dt: float,
+    pace: float = SLOW,
 ) -> State:
     """A steady state near ``x``, stable or not.
 
@@ -60,23 +61,13 @@ def rest(
         Index of the coupled variable.
     dt : float
         Step in ms of the difference that ``change`` is made of, whose rounding is the best that can be reached.
+    pace : float
+        Of the coupled variable, in ms: :data:`HELD` finds the steady state that has it where it is, be it unstable.
 
     Returns
     -------
     array (region, variable)
         Wherever the search ended, where there is nothing to be found.
-    """
-    x, arrived = approached(change, own, whole, x, coupled, dt, SLOW)
-    return lax.cond(arrived, lambda x: x, lambda x: search(change, whole, x, dt), x)
-
-
-def approached(
-    change: Callable, own: Callable, whole: Callable, x: State, coupled: int, dt: float, pace: float
-) -> tuple[State, Bool[Array, ""]]:
-    """Where regions that relax, and Newton's method, come from ``x``, and whether that is a steady state.
-
-    ``pace`` is the length in ms of the steps of the coupled variable; a very short one holds it, so that Newton's
-    method finds the steady state that has it there, be it unstable.
     """
     paces = jnp.full(x.shape[1], FAST, x.dtype).at[coupled].set(pace)
 
@@ -85,7 +76,8 @@ def approached(
         return x + jnp.einsum("rij,rj->ri", inverses, change(x), precision=lax.Precision.HIGHEST)
 
     x, size = newton(change, whole, lax.fori_loop(0, STEPS, relax, x))
-    return x, size < 1e3 * rounding(x, dt)
+    arrived = size < 1e3 * rounding(x, dt)
+    return lax.cond(arrived, lambda x: x, lambda x: search(change, whole, x, dt), x)
 
 
 def newton(change: Callable, whole: Callable, x: State) -> tuple[State, Float[Array, ""]]:

@@ -17,7 +17,7 @@ from fitting import InputError
 from fitting.network import simulate, simulated_recording
 from fitting.objective import Objective, Target
 from fitting.optimize import Descent, Fit, GradientCheck, Parameter, Parameters, Polish, Problem, Race, identity, solve
-from fitting.optimize.descent import guarded_step, sgd, unreliable
+from fitting.optimize.descent import adam, guarded_step, sgd, unreliable
 from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.storage import Store
 from fitting.predict import Simulation
@@ -177,6 +177,13 @@ def test_ctrl_c_finishes_the_step_saves_and_reports(problem, tmp_path):
     rest = descend(problem, optimizer, **settings, key=key, folder=tmp_path / "c", resume=True)
     np.testing.assert_array_equal(whole.history["loss"], rest.history["loss"])
     assert whole.fitted["k"] == rest.fitted["k"]
+
+
+@pytest.mark.parametrize("rate", ["fast", -1, 0, float("nan"), None])
+def test_learning_rates_are_positive_numbers(rate):
+    for optimizer in (adam, sgd):
+        with pytest.raises(InputError, match=f"learning_rate must be a positive number; got {rate!r}"):
+            optimizer(10, rate)
 
 
 def test_the_second_ctrl_c_interrupts_at_once():

@@ -32,6 +32,7 @@ def test_no_root_of_the_measured_connectome_is_right_of_those_that_are_watched(d
     assert unstable_roots(linear, right_of=growth - 0.1) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("between", [0.03, 0.01, 1e-3])
 def test_modes_that_lie_close_together_are_several(between):
     """Two pairs of regions that hardly know of each other: each mode of a pair is there twice, a little apart."""
