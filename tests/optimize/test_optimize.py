@@ -180,7 +180,7 @@ def test_ctrl_c_finishes_the_step_saves_and_reports(problem, tmp_path):
 
 
 @pytest.mark.parametrize("rate", ["fast", -1, 0, float("nan"), None])
-def test_learning_rates_are_positive_numbers(rate):
+def test_learning_rates_are_positive_numbers(rate, unchecked):
     for optimizer in (adam, sgd):
         with pytest.raises(InputError, match=f"learning_rate must be a positive number; got {rate!r}"):
             optimizer(10, rate)
