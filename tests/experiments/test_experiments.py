@@ -718,9 +718,10 @@ def test_a_fit_by_linear_response(tmp_path):
     assert refused.returncode == 2  # the demo's nodes oscillate by themselves
     assert "the start is unstable" in refused.stderr
     assert "fit drive as well, or lower the network's" in " ".join(refused.stderr.split())
+    assert not (tmp_path / "unstable" / "run.json").exists()
     again = run("fit.py", "experiment=debug", "solver=response", f"hydra.run.dir={tmp_path}")
     assert again.returncode == 2
-    assert "already holds a fit" in again.stderr
+    assert "already holds a run" in again.stderr
 
 
 @pytest.mark.slow
