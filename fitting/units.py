@@ -37,12 +37,12 @@ UNITS = {
 _NUMBER_AND_UNIT = re.compile(r"^\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*$")
 
 
-def unit(name: str) -> Any:
-    """The brainunit unit that ``name`` spells; see :data:`UNITS`."""
+def unit(name: str, what: str = "unit") -> Any:
+    """The brainunit unit that ``name`` spells, see :data:`UNITS`; ``what`` it is of, for the error message."""
     try:
         return UNITS[name or "1"]
     except KeyError:
-        raise InputError(f"unknown unit {name!r}; known units are {', '.join(UNITS)}") from None
+        raise InputError(f"{what}: unknown unit {name!r}; known units are {', '.join(UNITS)}") from None
 
 
 def magnitude(value: Any, name: str, what: str = "value") -> Any:
@@ -82,9 +82,7 @@ def magnitude(value: Any, name: str, what: str = "value") -> Any:
         if match is None:
             raise InputError(f"{what}: cannot read {value!r}; write a number and a unit, such as '2 {name}'")
         number, text = float(match.group(1)), match.group(2)
-        if text not in UNITS and text:
-            raise InputError(f"{what}: unknown unit {text!r}; known units are {', '.join(UNITS)}")
-        value = number * unit(text) if text and text != "1" else number
+        value = number * unit(text, what) if text and text != "1" else number
     if not isinstance(value, u.Quantity):
         return value
     target = unit(name)
