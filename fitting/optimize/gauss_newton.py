@@ -318,7 +318,9 @@ class _Calls:
         known = [self._known(label) for label in labels]
         if all(result is not None for result in known):
             return known
-        results, arrays = function(*arguments), dict(self.record.arrays)
+        # In the order in which they are read again: sums over another one differ in their last bits.
+        results = [jax.tree.map(lambda leaf: np.asarray(leaf, order="C"), each) for each in function(*arguments)]
+        arrays = dict(self.record.arrays)
         for label, result in zip(labels, results, strict=True):
             arrays |= {f"{label}{i}": leaf for i, leaf in enumerate(jax.tree.leaves(result))}
         self.record.arrays = arrays
