@@ -25,6 +25,7 @@ from fitting.evaluate.uncertainty import (
     with_unit,
 )
 from fitting.optimize import Problem, Surroundings
+from fitting.optimize.expansion import cross, differences
 from fitting.programs import compiled
 from fitting.progress import Progress, Reporter, silent
 
@@ -118,10 +119,7 @@ def measure_surroundings(
     """Losses on a cross of displaced points, every displacement with the same noise seeds, each of one simulation."""
     problem = replace(problem, seeds=1)
     names = [p.name for p in problem.parameters.shared]
-    count = len(names)
-    unit = step * np.eye(count)
-    pairs = [(i, j) for i in range(count) for j in range(i)]
-    moves = np.array([np.zeros(count), *unit, *-unit, *(s * (unit[i] + unit[j]) for s in (1, -1) for i, j in pairs)])
+    moves = step * cross(len(names))
     point = {name: jnp.asarray(value) for name, value in point.items()}
 
     def evaluate(displaced, point):
@@ -137,14 +135,7 @@ def measure_surroundings(
         values.extend(every((moved[some], keys[some]), point))
         progress(Progress("identifiability", len(values), len(moved)))
     losses = np.array(values, float).reshape(len(moves), seeds)
-    middle, above, below, corners = np.split(losses, np.cumsum([1, count, count]))
-    curvature = np.empty((count, count, seeds))
-    for i in range(count):
-        curvature[i, i] = (above[i] - 2 * middle[0] + below[i]) / step**2
-    for (i, j), corner in zip(pairs, corners[: len(pairs)] + corners[len(pairs) :], strict=True):
-        edges = above[i] + below[i] + above[j] + below[j]
-        curvature[i, j] = curvature[j, i] = (corner - edges + 2 * middle[0]) / (2 * step**2)
-    return Surroundings((above - below) / (2 * step), curvature, (above + below) / 2 - middle, step)
+    return Surroundings(*differences(losses, len(names), step), step)
 
 
 def _sandwich(around: Surroundings, noise):

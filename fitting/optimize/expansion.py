@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -18,6 +20,12 @@ from fitting.programs import compiled
 #: Displacement of each parameter in the unconstrained space, for differences of predictions.
 DIFFERENCE = 0.1
 
+#: Displacement for second derivatives, of which rounding and noise would leave little at a shorter one.
+FAR_DIFFERENCE = 0.25
+
+#: Share of a curvature that matters to an interval.
+MATTERS = 0.25
+
 #: Slopes that miss more than this share of a change do not foretell it.
 MISSED = 0.5
 
@@ -26,14 +34,18 @@ class Surroundings(NamedTuple):
     """The loss around a point: every noise seed's slopes, curvatures and rises, by global free parameter."""
 
     slopes: np.ndarray  # (parameter, seed)
-    curvatures: np.ndarray  # (parameter, parameter, seed); of Gauss and Newton after a refinement
-    rises: np.ndarray  # (parameter, seed): mean of the losses on both sides, less that in the middle
+    curvatures: np.ndarray  # (parameter, parameter, seed)
     step: float  # displacement in the unconstrained space
 
     @property
     def hessian(self):
         """Mean curvature."""
         return self.curvatures.mean(-1)
+
+    @property
+    def rises(self):
+        """Mean of the losses on both sides, less that in the middle (parameter, seed)."""
+        return 0.5 * self.step**2 * np.diagonal(self.curvatures).T
 
     def noise(self, problem: Problem, averaged: int = 1):
         """Covariance of the slopes, by the noise of ``averaged`` simulations and that of the recording."""
@@ -45,8 +57,26 @@ class Surroundings(NamedTuple):
         return np.atleast_2d(np.cov(self.slopes)) * share
 
 
+def cross(count: int) -> np.ndarray:
+    """Displacements (move, parameter) that tell first and second derivatives: none, either side, and two corners."""
+    unit, pairs = np.eye(count), itertools.combinations(range(count), 2)
+    corners = np.array([unit[i] + unit[j] for i, j in pairs]).reshape(-1, count)
+    return np.concatenate([np.zeros((1, count)), unit, -unit, corners, -corners])
+
+
+def differences(values: np.ndarray, count: int, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes (parameter, ...) and second derivatives (parameter, parameter, ...) by values (move, ...) on a cross."""
+    middle, above, below, *corners = np.split(values, np.cumsum([1, count, count, count * (count - 1) // 2]))
+    second = np.empty((count, count, *values.shape[1:]), values.dtype)
+    second[range(count), range(count)] = (above - 2 * middle + below) / step**2
+    for (i, j), corner in zip(itertools.combinations(range(count), 2), corners[0] + corners[1], strict=True):
+        edges = above[i] + below[i] + above[j] + below[j]
+        second[i, j] = second[j, i] = (corner - edges + 2 * middle[0]) / (2 * step**2)
+    return (above - below) / (2 * step), second
+
+
 class Expansion(NamedTuple):
-    """The loss around a point, if predictions were linear in the parameters.
+    """The loss around a point, if predictions were linear in the parameters, or as far as their derivatives are known.
 
     Attributes
     ----------
@@ -148,10 +178,14 @@ class Linearized:
             terms = problem.terms(prediction)
             return terms._replace(loss=terms.loss + prediction.penalty + problem.parameters.penalty(at(x)))
 
-        def expand(x, prediction, slopes):
+        def expand(x, prediction, *derivatives):
             def loss(step):
-                along = jax.tree.map(lambda slope: jnp.tensordot(step, slope, (0, 1)), slopes)
-                here = terms(x + step, _pooled(jax.tree.map(jnp.add, prediction, along)))
+                there = prediction
+                for order, along in enumerate(derivatives, 1):
+                    for _ in range(order):
+                        along = jax.tree.map(lambda each: jnp.tensordot(step, each, (0, 1)), along)
+                    there = jax.tree.map(lambda sum, each: sum + each / math.factorial(order), there, along)  # noqa: B023
+                here = terms(x + step, _pooled(there))
                 return here.loss, here
 
             def slope(step):
@@ -209,25 +243,32 @@ class Linearized:
 
         return jax.tree.map(slope, moved, prediction)
 
-    def expand(self, x: np.ndarray, prediction, slopes) -> Expansion:
-        """The loss around a point, by its predictions and their slopes."""
-        leaves = self._expand(jnp.asarray(x, jnp.result_type(float)), prediction, slopes)
+    def second_derivatives(self, x: np.ndarray, prediction, seeds: slice):
+        """Second derivatives of the predictions of some seeds by every two parameters, by differences."""
+        keys, moves = self.keys[seeds], cross(len(x))
+        moved = self._predictions(self._predict, x + FAR_DIFFERENCE * moves[1:], keys)
+
+        def second(there, here):
+            there = there.reshape(len(moves) - 1, len(keys), *here.shape[1:])
+            derivatives = differences(np.concatenate([here[None, seeds], there]), len(x), FAR_DIFFERENCE)[1]
+            return np.moveaxis(derivatives, 2, 0)
+
+        return jax.tree.map(second, moved, prediction)
+
+    def expand(self, x: np.ndarray, prediction, *derivatives) -> Expansion:
+        """The loss around a point, by its predictions and their slopes, and second derivatives where given."""
+        leaves = self._expand(jnp.asarray(x, jnp.result_type(float)), prediction, *derivatives)
         return Expansion(*jax.tree.map(lambda each: np.asarray(each, float), leaves))
 
-    def surroundings(self, x: np.ndarray, prediction, slopes) -> Surroundings:
-        """How the loss around a point scatters over noise seeds: its jackknife's pseudo-values.
-
-        Curvatures leave out second derivatives of predictions, which matter as far as residuals do.
-        """
-        count, whole = len(self.keys), self.expand(x, prediction, slopes)
-        gradients, hessians = [], []
+    def surroundings(self, x: np.ndarray, prediction, *derivatives) -> Surroundings:
+        """How the loss around a point scatters over noise seeds: its jackknife's pseudo-values."""
+        count, every = len(self.keys), (prediction, *derivatives)
+        whole, gradients, hessians = self.expand(x, *every), [], []
         for seed in range(count):
-            without = self.expand(x, *jax.tree.map(lambda leaf: np.delete(leaf, seed, 0), (prediction, slopes)))  # noqa: B023
+            without = self.expand(x, *jax.tree.map(lambda leaf: np.delete(leaf, seed, 0), every))  # noqa: B023
             gradients.append(count * whole.gradient - (count - 1) * without.gradient)
             hessians.append(count * whole.hessian - (count - 1) * without.hessian)
-        curvatures = np.stack(hessians, -1)
-        rises = 0.5 * DIFFERENCE**2 * np.diagonal(curvatures).T
-        return Surroundings(np.stack(gradients, -1), curvatures, rises, DIFFERENCE)
+        return Surroundings(np.stack(gradients, -1), np.stack(hessians, -1), DIFFERENCE)
 
 
 def _pooled(prediction):
@@ -241,6 +282,15 @@ def foretold(slopes, step: np.ndarray, before, after) -> bool:
     change = after.replicates - before.replicates
     missed = change - np.tensordot(np.moveaxis(slopes.replicates, 1, -1), step, 1)
     return bool((missed**2).sum() <= MISSED**2 * (change**2).sum())
+
+
+def matters(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether two curvatures differ by more than a quarter in any direction."""
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        return False
+    values, vectors = np.linalg.eigh(before)
+    unit = vectors / np.sqrt(np.maximum(np.abs(values), 1e-30))
+    return bool(np.abs(np.linalg.eigvalsh(unit.T @ (after - before) @ unit)).max() > MATTERS)
 
 
 def corrected(slopes, step: np.ndarray, before, after):

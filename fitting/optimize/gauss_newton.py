@@ -14,7 +14,7 @@ from fitting.devices import local_devices, turns
 from fitting.errors import InputError
 from fitting.objective import Terms
 from fitting.optimize.descent import unreliable, verdict
-from fitting.optimize.expansion import Expansion, Linearized, corrected, foretold
+from fitting.optimize.expansion import Expansion, Linearized, Surroundings, corrected, foretold, matters
 from fitting.optimize.fit import Candidate, Fit, ranked
 from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
@@ -35,10 +35,12 @@ TYPICAL = 6
 #: Seconds that an exact derivative by one parameter needs, in predictions.
 TANGENT = 1.25
 
+#: Noise seeds whose second derivatives tell whether those of the others are needed.
+FIRST = 2
 
 #: Scans reach so far on both sides in the unconstrained space. What is closer than the second one is not looked at, and
-#: has much the same slopes.
-SCANNED, CLOSE = 3.0, 0.3
+#: has much the same slopes. Those that intervals follow from are measured as close as the third.
+SCANNED, CLOSE, CLOSEST = 3.0, 0.3, 0.1
 
 #: Most noise seeds that tell nothing of their own scatter.
 FEW = 3
@@ -51,6 +53,8 @@ class _Path(NamedTuple):
     expansions: list[Expansion]
     status: str
     end: tuple  # prediction and slopes of the last point
+    measured: np.ndarray  # where slopes were measured last,
+    how: str  # and how
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ class GaussNewton:
     A few parameters need some ten predictions.
 
     With more than three noise seeds the slopes and curvatures of every seed are kept: intervals follow from them
-    (:func:`fitting.evaluate.identifiability`).
+    (:func:`fitting.evaluate.identifiability`). Where second derivatives of the predictions of two seeds would change a
+    curvature by more than a quarter, as they do where a model explains little, those of all seeds are measured, and
+    the curvatures hold them.
 
     Where no step lowers the loss, as in chaos, and there has been a search, another one looks closer around what was
     found, and the fit ends with it. With few seeds, that is left to the next stage.
@@ -138,16 +144,21 @@ class GaussNewton:
             progress(Progress(self.name, done, total, text, values))
 
         paths: list[_Path] = []
+        around = fit.around
         with Interrupt() as calls.interrupt:
             for candidate in fit.candidates:
                 start = np.array([float(candidate.point[name]) for name in names])
                 paths.append(self._everywhere(start, model, calls, tell))
                 if calls.interrupt.asked:
-                    # Be it by the last step: what follows is not done either.
-                    paths = [path._replace(status="interrupted") for path in paths]
                     break
+            best = int(np.argmin(ranked(np.array([path.expansions[-1].loss for path in paths]))))
+            if self.measures and problem.predictor.noisy and paths[best].status != "diverged":
+                around = self._around(paths[best], model, calls)
+            if calls.interrupt.asked:
+                # Be it by the last step: what follows is not done either.
+                paths = [path._replace(status="interrupted") for path in paths]
         tell(0, paths[-1].points[-1], paths[-1].expansions[-1])
-        return self._ended(fit, paths, model, key, progress, store)
+        return self._ended(replace(fit, around=around), paths, best, model, key, progress, store)
 
     def _seeds(self, problem: Problem) -> int:
         if not problem.predictor.noisy:
@@ -217,7 +228,7 @@ class GaussNewton:
                 here, measured, trusted = model.expand(x, prediction, slopes), x, trusted or how != "exact"
                 expansions[-1] = here
             tell(number, x, here)
-        return _Path(points, expansions, status, (prediction, slopes))
+        return _Path(points, expansions, status, (prediction, slopes), measured, how)
 
     @property
     def _how(self) -> str:
@@ -225,10 +236,28 @@ class GaussNewton:
             return "exact"
         return "two-sided" if self.measures else "one-sided"
 
-    def _ended(self, fit: Fit, paths: list[_Path], model: Linearized, key, progress, store) -> Fit:
+    def _around(self, path: _Path, model: Linearized, calls: _Calls) -> Surroundings:
+        """The loss around the end of a path.
+
+        Second derivatives of predictions matter as far as residuals do. Two seeds tell, but are too few to count them.
+        """
+        x, (prediction, slopes) = path.points[-1], path.end
+        if calls.interrupt.asked:
+            return model.surroundings(x, prediction, slopes)
+        if np.abs(x - path.measured).max() > CLOSEST:
+            slopes = calls(model.slopes, x, prediction, path.how)
+        some = calls(model.second_derivatives, x, prediction, slice(FIRST))
+        mean = jax.tree.map(lambda leaf: np.broadcast_to(leaf.mean(0), (len(model.keys), *leaf.shape[1:])), some)
+        straight, curved = model.expand(x, prediction, slopes), model.expand(x, prediction, slopes, mean)
+        if calls.interrupt.asked or not matters(straight.hessian, curved.hessian):
+            return model.surroundings(x, prediction, slopes)
+        others = calls(model.second_derivatives, x, prediction, slice(FIRST, None))
+        second = jax.tree.map(lambda *parts: np.concatenate(parts), some, others)
+        return model.surroundings(x, prediction, slopes, second)
+
+    def _ended(self, fit: Fit, paths: list[_Path], best: int, model: Linearized, key, progress, store) -> Fit:
         """The fit after the best path."""
         losses, notes, names = np.array([path.expansions[-1].loss for path in paths]), [], model.names
-        best = int(np.argmin(ranked(losses)))
         path = paths[best]
         if len(losses) > 1:
             lowest, highest = np.nanmin(losses), np.nanmax(losses)
@@ -258,9 +287,6 @@ class GaussNewton:
         notes += unreliable(
             history["reliability"][history["finite"]][-1:], len(model.keys) * path.end[0].replicates.shape[1]
         )
-        around = fit.around
-        if self.measures and fit.problem.predictor.noisy and status != "diverged":
-            around = model.surroundings(path.points[-1], *path.end)
         return replace(
             fit,
             candidates=(Candidate(every[-1]),),
@@ -268,7 +294,6 @@ class GaussNewton:
             chosen="gauss-newton",
             finished=status == "interrupted",
             history=history,
-            around=around,
             notes=(*fit.notes, *(note for note in notes if note not in fit.notes)),
         )
 
@@ -278,7 +303,8 @@ class GaussNewton:
         batch, sides = problem.at_once(), 2 if self.measures else 1
         differences = turns(seeds * count * sides, batch)
         slopes = turns(seeds, batch) * (1 + TANGENT * count) if self.exact else differences
-        predictions = slopes + turns(seeds, batch) * TYPICAL + turns(count * self.scan, batch)
+        second = turns(FIRST * count * (count + 1), batch) if self.measures else 0
+        predictions = slopes + turns(seeds, batch) * TYPICAL + turns(count * self.scan, batch) + second
         return Cost(predictions * one.seconds, len(local_devices()) * (1 + self.exact * count) * one.bytes)
 
 

@@ -107,7 +107,8 @@ def test_noise_alone_seldom_names_a_better_value(rng):
     named = []
     for _ in range(2000):
         above, below = rng.standard_normal((2, 2, 8))
-        around = Surroundings((above - below) / (2 * 0.25), np.zeros((2, 2, 8)), (above + below) / 2, 0.25)
+        rises = np.einsum("is,ij->ijs", (above + below) / 2, np.eye(2))
+        around = Surroundings((above - below) / (2 * 0.25), rises / (0.5 * 0.25**2), 0.25)
         named.append(any(better_value(p, 0.0, around, i) is not None for i in range(2)))
     assert np.mean(named) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 2000))
 
