@@ -17,10 +17,12 @@ from fitting.evaluate.identifiability import LossProfile, identifiability, profi
 from fitting.evaluate.leak import chance_variance, leak_of_baselines, leak_of_fit
 from fitting.evaluate.likelihood import NotFiniteError, fisher_information, profile_likelihood
 from fitting.evaluate.nulls import (
+    ALIKE,
     KINDS,
     SURROGATES,
     SurrogateTest,
     delay_nulls,
+    likeness,
     surrogate_problems,
     surrogate_sensitivity,
     surrogate_test,
@@ -369,10 +371,15 @@ def _nulls(fit: Fit, settings: EvaluationSettings, refit, key, progress):
         except InputError as error:
             notes.append(f"No {name}: {error}.")
             continue
+        connectomes = [other.network.connectome for other in others]
+        if kind in SURROGATES and (alike := likeness(fit.problem.network.connectome, connectomes)) > ALIKE:
+            notes.append(
+                f"{name.capitalize()} are nearly the real one (weights correlate by {alike:.2f} on average), as weights "
+                "follow lengths or few connections have another of their length. Scores like its score say little."
+            )
         if count:
             surrogates[kind] = surrogate_test(fit.declared, fit.fitted, others, refit, keys, progress, name)
         else:
-            connectomes = [other.network.connectome for other in others]
             surrogates[kind] = surrogate_sensitivity(fit.problem, fit.fitted, connectomes, keys, progress)
     return nulls, surrogates, notes
 

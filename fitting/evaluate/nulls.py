@@ -26,6 +26,9 @@ UNREACHED = (
     "and connections lead to no way between them"
 )
 
+#: Surrogates whose weights correlate more with the real ones say little, even if the connectome does not matter.
+ALIKE = 0.8
+
 #: How surrogate connectomes are made.
 SURROGATES = ("rewired", "distance_preserving")
 
@@ -154,6 +157,37 @@ def surrogate_connectomes(connectome: xr.Dataset, kind: str, count: int, seed: i
         changed = {"weights": (connectome.weights.dims, new), "lengths": (connectome.lengths.dims, lengths)}
         surrogates.append(connectome.assign(changed))
     return surrogates
+
+
+def likeness(connectome: xr.Dataset, surrogates: Sequence[xr.Dataset]) -> float:
+    """Mean correlation of surrogates' weights with the real ones, over all pairs of regions.
+
+    High where weights follow lengths, or where few connections have another of their length to change places with.
+
+    Parameters
+    ----------
+    connectome : Dataset
+    surrogates : sequence of Dataset
+        See :func:`surrogate_connectomes`.
+
+    Returns
+    -------
+    float
+        1 where nothing has moved; NaN if all weights are equal.
+
+    Examples
+    --------
+    >>> from fitting.data import hcp_aal2
+    >>> from fitting.evaluate.nulls import likeness, surrogate_connectomes
+    >>> connectome = hcp_aal2()
+    >>> likeness(connectome, surrogate_connectomes(connectome, "rewired", 2, seed=0)) < 0.1
+    True
+    """
+    off_diagonal = ~np.eye(connectome.sizes["target"], dtype=bool)
+    real, *others = (np.asarray(each.weights.values, float)[off_diagonal] for each in (connectome, *surrogates))
+    return float(
+        np.mean([np.corrcoef(real, other)[0, 1] if real.std() * other.std() > 0 else np.nan for other in others])
+    )
 
 
 def surrogate_maps(connectome: xr.Dataset, count: int, seed: int) -> list[xr.Dataset]:

@@ -179,6 +179,16 @@ def test_surrogates_are_scored_or_fitted(problem):
         assert test.score == pytest.approx(scored[kind].score, rel=1e-6)
 
 
+def test_surrogates_that_are_the_real_connectome_are_said_to_be(problem):
+    """Weights that follow lengths stay where they are."""
+    lengths = np.random.default_rng(1).uniform(10, 99, (6, 6))
+    lengths = lengths + lengths.T
+    fit = Fit.begin(replace(problem, predictor=Powers(network_of(np.exp(-lengths / 90), lengths), problem.observation)))
+    notes = evaluate(fit, replace(NOTHING, null_seeds=1, surrogates=3), key=jax.random.key(0)).notes
+    near = [note for note in notes if "nearly the real one (weights correlate by 0.9" in note]
+    assert [note.split(" are ")[0] for note in near] == ["Distance preserving connectomes"]
+
+
 def test_surrogates_that_cannot_be_made_are_said_to_be_missing(problem, directed):
     predictor = Powers(network_of(*directed), problem.observation)
     fit = Fit.begin(replace(problem, predictor=predictor))
