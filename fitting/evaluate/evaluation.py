@@ -374,8 +374,8 @@ def _nulls(fit: Fit, settings: EvaluationSettings, refit, key, progress):
         connectomes = [other.network.connectome for other in others]
         if kind in SURROGATES and (alike := likeness(fit.problem.network.connectome, connectomes)) > ALIKE:
             notes.append(
-                f"{name.capitalize()} are nearly the real one (weights correlate by {alike:.2f} on average), as weights "
-                "follow lengths or few connections have another of their length. Scores like its score say little."
+                f"{name.capitalize()} are nearly the real one (weights correlate by {alike:.2f} on average): weights "
+                "follow lengths, or few connections have another of their length. Scores like its score say little."
             )
         if count:
             surrogates[kind] = surrogate_test(fit.declared, fit.fitted, others, refit, keys, progress, name)
