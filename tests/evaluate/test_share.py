@@ -15,7 +15,7 @@ from fitting.predict import Simulation
 from fitting.signal import Observation
 
 
-def scored(seconds, regions, recordings, drive, seeds=20):
+def scored(seconds, regions, recordings, drive, seeds=12):
     """By the low-pass of envelopes: scores of the true parameters on each recording of a network, and its ceiling."""
     parameters = {"drive": drive, "k": 3.0, "signal_speed": 10.0, "sigma": 0.05}
     network = Network(hcp_aal2(regions=regions), parameters=parameters)
