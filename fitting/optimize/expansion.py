@@ -184,7 +184,7 @@ class Linearized:
                 for order, along in enumerate(derivatives, 1):
                     for _ in range(order):
                         along = jax.tree.map(lambda each: jnp.tensordot(step, each, (0, 1)), along)
-                    there = jax.tree.map(lambda sum, each: sum + each / math.factorial(order), there, along)  # noqa: B023
+                    there = jax.tree.map(lambda value, each: value + each / math.factorial(order), there, along)  # noqa: B023
                 here = terms(x + step, _pooled(there))
                 return here.loss, here
 
