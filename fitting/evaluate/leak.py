@@ -110,9 +110,14 @@ def leak_of_baselines(
     -------
     dict
         By baseline: what a score on held-out pairs is to be compared with, in the place of zero.
+
+    Notes
+    -----
+    Signals are those of one person: errors of the mean of many are smaller, and correlated alike, which is all that a
+    correlation of baselines with them sees.
     """
-    scores = []
-    for number, noise in enumerate(independent_targets(target, observation, key, count)):
+    scores, person = [], replace(target, seconds=target.seconds / target.people, people=1)
+    for number, noise in enumerate(independent_targets(person, observation, key, count)):
         scores.append(held_out_baselines(connectome, np.asarray(noise.fc, float), target.pairs))
         progress(Progress("leak", number + 1, count))
     return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
