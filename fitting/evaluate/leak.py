@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from fitting.devices import over_devices, rounds_over_devices
 from fitting.evaluate.agreement import agreement
 from fitting.evaluate.baselines import held_out_baselines
 from fitting.objective import Target
 from fitting.optimize import Problem
-from fitting.programs import compiled
 from fitting.progress import Progress, Reporter, silent
 from fitting.signal import Observation, upper_pairs
 
@@ -44,10 +45,14 @@ def independent_targets(target: Target, observation: Observation, key, count: in
     def person(key):
         return observation.fc(jax.random.normal(key, shape, jnp.result_type(float)), observation.fs)
 
-    process = compiled(lambda keys: jax.lax.map(person, keys).mean(0))
-    for one in jax.random.split(key, count):
-        keys = one[None] if target.people == 1 else jax.random.split(one, target.people)
-        yield replace(target, fc=process(keys), spectrum=None)
+    sets = jax.random.split(key, count)
+    people = sets if target.people == 1 else jax.vmap(lambda one: jax.random.split(one, target.people))(sets).ravel()
+    every = over_devices(person)
+    matrices = (matrix for some in rounds_over_devices(len(people)) for matrix in every(people[some]))
+    for _ in range(count):
+        yield replace(
+            target, fc=jnp.asarray(sum(itertools.islice(matrices, target.people)) / target.people), spectrum=None
+        )
 
 
 def chance_variance(target: Target, observation: Observation, key, count: int = 3) -> float:
@@ -110,14 +115,9 @@ def leak_of_baselines(
     -------
     dict
         By baseline: what a score on held-out pairs is to be compared with, in the place of zero.
-
-    Notes
-    -----
-    Signals are those of one person: errors of the mean of many are smaller, and correlated alike, which is all that a
-    correlation of baselines with them sees.
     """
-    scores, person = [], replace(target, seconds=target.seconds / target.people, people=1)
-    for number, noise in enumerate(independent_targets(person, observation, key, count)):
+    scores = []
+    for number, noise in enumerate(independent_targets(target, observation, key, count)):
         scores.append(held_out_baselines(connectome, np.asarray(noise.fc, float), target.pairs))
         progress(Progress("leak", number + 1, count))
     return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}

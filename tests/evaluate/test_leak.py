@@ -75,6 +75,27 @@ def test_held_out_pairs_of_noise_are_predicted_and_other_noise_is_not(split):
     assert within(other)
 
 
+def test_people_are_shared_out_among_devices_and_averaged(split):
+    """Two data sets of three people: the mean of each person's connectivity, by a plain loop over the same keys."""
+    _, target = split
+    group = replace(target, people=3, seconds=60.0)
+    made = [np.asarray(each.fc) for each in independent_targets(group, OBSERVATION, jax.random.key(3), 2)]
+    for fc, one in zip(made, jax.random.split(jax.random.key(3), 2), strict=True):
+        signals = [jax.random.normal(key, (2000, 40)) for key in jax.random.split(one, 3)]
+        expected = np.mean([OBSERVATION.fc(each, OBSERVATION.fs) for each in signals], 0)
+        np.testing.assert_allclose(fc, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_the_mean_of_several_people_leaks_less_than_one(split):
+    """Errors that three pairs of regions have in common average out: the leak has to be that of as many people."""
+    c, target = split
+    group, keys = replace(target, people=4, seconds=240.0), jax.random.split(jax.random.key(4), 8)
+    one, several = ([leak_of_baselines(c, t, OBSERVATION, k, 1)["rank_one"] for k in keys] for t in (target, group))
+    error = np.sqrt((np.var(several, ddof=1) + np.var(one, ddof=1)) / 8)
+    assert np.mean(one) - np.mean(several) > 2 * error
+
+
 def test_the_leak_is_what_independent_signals_score():
     """Of every baseline, the held-out score less its leak is zero within three standard errors: 20 data sets each."""
     few = hcp_aal2(regions=16)
