@@ -50,9 +50,8 @@ def independent_targets(target: Target, observation: Observation, key, count: in
     every = over_devices(person)
     matrices = (matrix for some in rounds_over_devices(len(people)) for matrix in every(people[some]))
     for _ in range(count):
-        yield replace(
-            target, fc=jnp.asarray(sum(itertools.islice(matrices, target.people)) / target.people), spectrum=None
-        )
+        mean = sum(itertools.islice(matrices, target.people)) / target.people
+        yield replace(target, fc=jnp.asarray(mean), spectrum=None)
 
 
 def chance_variance(target: Target, observation: Observation, key, count: int = 3) -> float:

@@ -77,5 +77,4 @@ def test_graphs_of_any_size_and_density_are_fitted(rng, size, density, counts, r
     record_property("fit", f"{what}: {fit.status}, k {k:.3g}. {' '.join(fit.notes)}")
     assert fit.status in ("converged", "max_steps", "at_bounds")
     assert np.isfinite(fit.history["loss"]).mean() > 0.7
-    # The status says as much; of 400 regions it takes 11 s to say it again.
-    assert size == 400 or fit.problem.predictor.unstable(fit.fitted) == 0
+    assert fit.problem.predictor.unstable(fit.fitted) == 0
