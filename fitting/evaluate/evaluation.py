@@ -14,7 +14,7 @@ from fitting.errors import InputError
 from fitting.evaluate.agreement import agreement
 from fitting.evaluate.baselines import held_out_baselines, structural_baselines
 from fitting.evaluate.identifiability import LossProfile, identifiability, profile_loss
-from fitting.evaluate.leak import chance_variance, leak_of_baselines, leak_of_fit
+from fitting.evaluate.leak import chance_variance, leak_cost, leak_of_baselines, leak_of_fit
 from fitting.evaluate.likelihood import NotFiniteError, fisher_information, profile_likelihood
 from fitting.evaluate.nulls import (
     ALIKE,
@@ -113,7 +113,8 @@ class EvaluationSettings:
         if not problem.predictor.noisy:
             runs = 3 * count * self.profile_points * self.profile_steps
         runs += self.null_seeds * (3 + 2 * (self.surrogates + 1) * bool(self.surrogates))
-        return Cost((self.fresh_seeds + self.initial_seeds) * fresh.seconds + runs * own.seconds, fresh.bytes)
+        leaks = sum(leak_cost(problem.target, problem.observation, n) for n in (self.leaks, self.leak_fits))
+        return Cost((self.fresh_seeds + self.initial_seeds) * fresh.seconds + runs * own.seconds + leaks, fresh.bytes)
 
 
 class HeldOut(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,15 +16,49 @@ from fitting.evaluate.agreement import agreement
 from fitting.evaluate.baselines import held_out_baselines
 from fitting.objective import Target
 from fitting.optimize import Problem
+from fitting.predict.cost import connectivity_seconds
 from fitting.progress import Progress, Reporter, silent
 from fitting.signal import Observation, upper_pairs
 
+#: People whose independent signals are drawn, at least where so many are asked for: beyond, they are used again.
+PEOPLE = 20
 
-def independent_targets(target: Target, observation: Observation, key, count: int) -> Iterator[Target]:
+
+def _samples(target: Target, observation: Observation) -> int:
+    """Of one person's signals."""
+    return round(target.seconds / target.people * observation.fs)
+
+
+def _drawn(target: Target, count: int) -> int:
+    """People whose signals are drawn for so many data sets."""
+    return min(count * target.people, max(target.people, PEOPLE))
+
+
+def _matrices(target: Target, observation: Observation, key, people: int) -> Iterator[np.ndarray]:
+    """Connectivity of the independent signals of one person after the other.
+
+    Noise needs no more than 32 bits, in which connectivity takes half the time.
+    """
+    shape = (_samples(target, observation), len(target.labels))
+
+    def person(key):
+        return observation.fc(jax.random.normal(key, shape, jnp.float32), observation.fs)
+
+    keys, every = jax.random.split(key, people), over_devices(person)
+    for some in rounds_over_devices(people):
+        yield from every(keys[some])
+
+
+def independent_targets(
+    target: Target, observation: Observation, key, count: int, progress: Reporter = silent
+) -> list[Target]:
     """Connectivity of independent signals, of as many people and as long as behind a target, and processed like it.
 
     All that is in it is estimation noise. Errors of pairs that share a region are correlated, so that pairs which are
     held out of such a matrix can be predicted from the others, although there is nothing to predict.
+
+    No region differs from another, so that a matrix whose regions are put in random order is as good as that of another
+    person: of large groups, every data set is the mean of the same people, of each in a new order.
 
     Parameters
     ----------
@@ -34,24 +67,56 @@ def independent_targets(target: Target, observation: Observation, key, count: in
     observation : Observation
     key : PRNG key
     count : int
+        Data sets.
+    progress : callable, optional
+        Told of every person.
 
-    Yields
-    ------
-    Target
+    Returns
+    -------
+    list of Target
         With the pairs of the target.
     """
-    shape = (round(target.seconds / target.people * observation.fs), len(target.labels))
+    regions, people = len(target.labels), _drawn(target, count)
+    signals, orders = jax.random.split(key)
+    shuffle = np.random.default_rng(np.asarray(jax.random.bits(orders, (4,)))).permutation
+    sums = np.zeros((count, regions, regions))
+    for number, matrix in enumerate(_matrices(target, observation, signals, people)):
+        # Data sets take their people one after the other, beginning anew where there are no more.
+        for place in range(number, count * target.people, people):
+            order = shuffle(regions)
+            sums[place // target.people] += matrix[np.ix_(order, order)]
+        progress(Progress("leak", number + 1, people))
+    dtype = jnp.result_type(float)
+    return [replace(target, fc=jnp.asarray(each / target.people, dtype), spectrum=None) for each in sums]
 
-    def person(key):
-        return observation.fc(jax.random.normal(key, shape, jnp.result_type(float)), observation.fs)
 
-    sets = jax.random.split(key, count)
-    people = sets if target.people == 1 else jax.vmap(lambda one: jax.random.split(one, target.people))(sets).ravel()
-    every = over_devices(person)
-    matrices = (matrix for some in rounds_over_devices(len(people)) for matrix in every(people[some]))
-    for _ in range(count):
-        mean = sum(itertools.islice(matrices, target.people)) / target.people
-        yield replace(target, fc=jnp.asarray(mean), spectrum=None)
+def leak_cost(target: Target, observation: Observation, count: int) -> float:
+    """Seconds that :func:`leak_of_baselines` takes on one core, nearly all of them for connectivity.
+
+    Parameters
+    ----------
+    target : Target
+    observation : Observation
+    count : int
+
+    Returns
+    -------
+    float
+        Zero where nothing is held out, or the length of recordings is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.evaluate.leak import leak_cost
+    >>> from fitting.objective import Target
+    >>> from fitting.signal import Observation
+    >>> target = Target(np.zeros((3, 3)), "ABC", seconds=60.0).split(0.6, 0)
+    >>> leak_cost(target, Observation(), 5) > 0
+    True
+    """
+    if target.held_out is None or not np.isfinite(target.seconds):
+        return 0.0
+    return _drawn(target, count) * connectivity_seconds(observation, len(target.labels), target.seconds / target.people)
 
 
 def chance_variance(target: Target, observation: Observation, key, count: int = 3) -> float:
@@ -67,7 +132,7 @@ def chance_variance(target: Target, observation: Observation, key, count: int = 
     observation : Observation
     key : PRNG key
     count : int
-        Data sets that are averaged.
+        People whose variance is averaged.
 
     Returns
     -------
@@ -89,8 +154,7 @@ def chance_variance(target: Target, observation: Observation, key, count: int = 
     """
     pairs = upper_pairs(len(target.labels))
     # Noise of different people is independent: that of their mean has so many times less variance.
-    person = replace(target, seconds=target.seconds / target.people, people=1)
-    noise = [np.asarray(t.fc, float)[pairs].var() for t in independent_targets(person, observation, key, count)]
+    noise = [matrix[pairs].var() for matrix in _matrices(target, observation, key, count)]
     return float(np.mean(noise) / target.people / np.asarray(target.fc, float)[pairs].var())
 
 
@@ -115,10 +179,10 @@ def leak_of_baselines(
     dict
         By baseline: what a score on held-out pairs is to be compared with, in the place of zero.
     """
-    scores = []
-    for number, noise in enumerate(independent_targets(target, observation, key, count)):
-        scores.append(held_out_baselines(connectome, np.asarray(noise.fc, float), target.pairs))
-        progress(Progress("leak", number + 1, count))
+    scores = [
+        held_out_baselines(connectome, np.asarray(noise.fc, float), target.pairs)
+        for noise in independent_targets(target, observation, key, count, progress)
+    ]
     return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
 
 
@@ -147,7 +211,7 @@ def leak_of_fit(
     float
     """
     scores = []
-    for number, noise in enumerate(independent_targets(problem.target, problem.observation, key, count)):
+    for number, noise in enumerate(independent_targets(problem.target, problem.observation, key, count, progress)):
         other = replace(problem, target=noise)
         fc = other.compiled_predict(other.parameters.values(refit(other)), key).fc
         scores.append(agreement(np.asarray(fc, float), np.asarray(noise.fc, float), noise.held_out).r)

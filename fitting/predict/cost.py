@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fitting.network import BLOCK, Adjoint, Network, simulate, steps_of
+from fitting.signal import Observation
 
 
 class Cost(NamedTuple):
@@ -33,8 +34,10 @@ SHORT_BLOCK = 4
 #: What a gradient costs: times the seconds of a simulation, numbers kept of each region and step.
 GRADIENT, KEPT, KEPT_FOR_GRADIENT = 3.3, 2.0, 5.3
 
-#: Seconds of a value and gradient of orthogonalised envelope connectivity: per pair of regions and sample.
-CONNECTIVITY_SECONDS = 1.1e-8
+#: Seconds of a value and gradient of orthogonalised envelope connectivity, per pair of regions and sample; which part
+#: of them the value alone takes, and connectivity that is not orthogonalised; and how much longer it takes where
+#: envelopes go through a finite impulse response.
+CONNECTIVITY_SECONDS, VALUE, PLAIN, FIR = 1.1e-8, 0.25, 0.1, 3.5
 
 #: Seconds of a value and gradient by linear response, per frequency: times regions squared, and cubed.
 RESPONSE_SECONDS = (3.4e-7, 8.8e-10)
@@ -69,6 +72,41 @@ def memory(network: Network, steps: int, gradient: bool = False) -> int:
     """
     kept = KEPT_FOR_GRADIENT if gradient else KEPT
     return int(kept * jnp.result_type(float).itemsize * steps * network.regions)
+
+
+def connectivity_seconds(
+    observation: Observation, regions: int, seconds: float, gradient: bool = False, simulated: bool = False
+) -> float:
+    """Seconds that envelope connectivity of so many seconds takes on one core, within a factor of about two.
+
+    Parameters
+    ----------
+    observation : Observation
+    regions : int
+    seconds : float
+        Of signals.
+    gradient : bool
+        Of value and gradient.
+    simulated : bool
+        Of a simulation, which may be orthogonalised differently.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from fitting.predict.cost import connectivity_seconds
+    >>> from fitting.signal import Observation
+    >>> connectivity_seconds(Observation(), 80, 120.0) < connectivity_seconds(Observation(), 80, 120.0, gradient=True)
+    True
+    """
+    each = CONNECTIVITY_SECONDS * pace() * (1.0 if gradient else VALUE)
+    if not (observation.orthogonalizes_simulation if simulated else observation.orthogonalize):
+        each *= PLAIN
+    elif observation.filter == "fir" and observation.low_pass:
+        each *= FIR
+    return each * regions**2 * seconds * observation.fs
 
 
 def simulation_cost(network: Network, *, duration: float, dt: float, gradient: bool = False) -> Cost:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from fitting.errors import InputError
 from fitting.network import Adjoint, Network, simulate, steps_of
-from fitting.predict.cost import CONNECTIVITY_SECONDS, Cost, pace, simulation_cost
+from fitting.predict.cost import Cost, connectivity_seconds, simulation_cost
 from fitting.predict.predictor import Prediction, Predictor
 from fitting.response import steady_state
 from fitting.signal import Observation
@@ -136,10 +136,8 @@ class Simulation(Predictor):
     def cost(self, gradient: bool = False) -> Cost:
         """See :class:`Predictor`."""
         run = simulation_cost(self.network, duration=self.duration, dt=self.dt, gradient=gradient)
-        samples = self.duration / 1000 * self.observation.fs
-        observed = CONNECTIVITY_SECONDS * self.network.regions**2 * samples * pace()
-        observed /= 1 if self.observation.orthogonalizes_simulation else 10
-        return Cost(run.seconds + observed / (1 if gradient else 4), run.bytes)
+        observed = connectivity_seconds(self.observation, self.network.regions, self.duration / 1000, gradient, True)
+        return Cost(run.seconds + observed, run.bytes)
 
     def horizons(self) -> Mapping[str, Simulation]:
         """See :class:`Predictor`."""

@@ -19,8 +19,8 @@ from fitting.signal.smoothed import orthogonal_envelope, pair_products, smoothed
 from fitting.signal.spectral import hilbert, resample
 from fitting.signal.zero_phase import zero_phase_band_pass, zero_phase_low_pass
 
-#: Bytes that the intermediate of one group of regions may take in :func:`envelope_fc`.
-GROUP_BYTES = 10e6
+#: Bytes that the intermediate of one group of regions may take in :func:`envelope_fc`: little more than a cache.
+GROUP_BYTES = 2.5e6
 
 #: Bytes of intermediates that a gradient of :func:`envelope_fc` keeps rather than computes again.
 KEPT_BYTES = 100e6
@@ -63,13 +63,20 @@ def _sized(x):
     return x * jnp.ldexp(jnp.ones((), x.dtype), -exponent)
 
 
+def _sum(x, lanes=64):
+    """Sum along the last axis, of so many strands at once: one number after the other keeps no processor busy."""
+    whole = x.shape[-1] // lanes * lanes
+    strands = x[..., :whole].reshape(*x.shape[:-1], -1, lanes)
+    return strands.sum(-2).sum(-1) + x[..., whole:].sum(-1)
+
+
 def _demean(x):
-    return x - x.mean(-1, keepdims=True)
+    return x - _sum(x)[..., None] / x.shape[-1]
 
 
 def _rounding(x, digits=64):
     """Sum of squares along the last axis that rounding alone, of so many last digits, can give a constant."""
-    return (digits * jnp.finfo(x.dtype).eps) ** 2 * lax.stop_gradient((x**2).sum(-1))
+    return (digits * jnp.finfo(x.dtype).eps) ** 2 * lax.stop_gradient(_sum(x**2))
 
 
 def _correlation(cross, left, right, left_floor=0.0, right_floor=0.0):
@@ -210,21 +217,20 @@ def _products_of_processed(z, envelope, smooth):
     """Whatever else is done to envelopes: do it, for some regions at a time."""
     plain = smooth(envelope.T)
     plain_floor, plain = _rounding(plain), _demean(plain)
-    unit, least = _phase(z, _negligible(envelope.T**2)[:, 0]), _rounding(envelope.T)
+    z, unit, least = z.T, _phase(z, _negligible(envelope.T**2)[:, 0]).T, _rounding(envelope.T)
 
     def rows(members):
-        orthogonal = jnp.moveaxis(orthogonal_envelope(z, unit, members), 0, -1)
+        orthogonal = orthogonal_envelope(z, unit, members, axis=0)
         rest = smooth(orthogonal)
         floor, rest = _rounding(rest), _demean(rest)
         # Logarithms make numbers like any others of the rounding that copies of a signal leave.
-        nothing = (orthogonal**2).sum(-1) <= least[members, None]
+        nothing = _sum(orthogonal**2) <= least[members, None]
         floor = jnp.where(nothing, jnp.inf, floor if smooth.log else floor + least[members, None])
-        covariance = jnp.einsum("ijt,jt->ij", rest, plain, precision=lax.Precision.HIGHEST)
-        return covariance, (rest**2).sum(-1), floor
+        return _sum(rest * plain), _sum(rest**2), floor
 
     group = int(GROUP_BYTES / (envelope.size * envelope.dtype.itemsize))
-    covariance, variance, floor = _by_groups(rows, z.shape[1], group, kept=False)
-    return covariance, variance, (plain**2).sum(-1), floor, plain_floor
+    covariance, variance, floor = _by_groups(rows, len(z), group, kept=False)
+    return covariance, variance, _sum(plain**2), floor, plain_floor
 
 
 def envelope_fc(

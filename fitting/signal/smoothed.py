@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -186,28 +186,32 @@ def _plan(sos: bytes, samples: int, trim: int, tolerance: float) -> SmoothedProd
     )
 
 
-@jax.custom_jvp
-def _cross(ours, theirs):
-    """Imaginary part of ``ours * conj(theirs)`` for every pair; (sample, pair member) complex both."""
-    ours, theirs = ours[:, :, None], theirs[:, None, :]
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _cross(ours, theirs, axis):
+    """Imaginary part of ``ours * conj(theirs)`` for every pair of members, which are along an axis of two; complex."""
+    ours, theirs = jnp.expand_dims(ours, axis + 1), jnp.expand_dims(theirs, axis)
     return ours.imag * theirs.real - ours.real * theirs.imag
 
 
 @_cross.defjvp
-def _(primals, tangents):
+def _(axis, primals, tangents):
     # Written as matrix products, because their transposes, sums over pairs, are then matrix products too.
     (ours, theirs), (d_ours, d_theirs) = primals, tangents
+    pairs = "ktg,ktr->tgr" if axis else "kgt,krt->grt"
 
     def product(x, y):
         x, y = jnp.stack([x.imag, -x.real]), jnp.stack([y.real, y.imag])
-        return jnp.einsum("ktg,ktr->tgr", x, y, precision=lax.Precision.HIGHEST)
+        return jnp.einsum(pairs, x, y, precision=lax.Precision.HIGHEST)
 
-    return _cross(ours, theirs), product(d_ours, theirs) + product(ours, d_theirs)
+    return _cross(ours, theirs, axis), product(d_ours, theirs) + product(ours, d_theirs)
 
 
-def orthogonal_envelope(z, unit, members):
-    """``|Im(z_i conj(unit_j))|`` of members i and all j, (sample, member, region): Hipp et al., eq. 2."""
-    return jnp.abs(_cross(z[:, members], unit))
+def orthogonal_envelope(z, unit, members, axis: int = 1):
+    """``|Im(z_i conj(unit_j))|`` of members i and all j: Hipp et al., eq. 2.
+
+    Regions are along ``axis``, samples along the other: (sample, member, region), or (member, region, sample).
+    """
+    return jnp.abs(_cross(jnp.take(z, members, axis), unit, axis))
 
 
 @jax.custom_jvp

@@ -24,7 +24,7 @@ def problem(directed):
 @pytest.fixture
 def steady(monkeypatch):
     """The pace of a machine changes from moment to moment."""
-    for module in ("cost", "simulation", "linear_response"):
+    for module in ("cost", "linear_response"):
         monkeypatch.setattr(sys.modules[f"fitting.predict.{module}"], "pace", lambda: 1.0)
 
 
@@ -92,6 +92,30 @@ def test_profiles_of_a_fit_without_noise_take_time(problem, steady):
     assert seconds(profile_points=18) > seconds(profile_points=9) > seconds()
     # Its noise seeds are none.
     assert seconds(identifiability_seeds=80) == seconds()
+
+
+def test_leaks_take_time_where_pairs_are_held_out_of_recordings_of_known_length(problem, steady):
+    """By people, up to twenty or as many as a data set holds; none where nothing tells how long, or is held out."""
+
+    def seconds(people=1, length=60.0, leaks=5, split=True, **observation):
+        target = replace(problem.target, seconds=people * length, people=people)
+        observed = replace(problem.observation, **observation)
+        predictor = replace(problem.predictor, observation=observed)
+        other = replace(problem, predictor=predictor, target=target.split(0.7, 0) if split else target)
+        verified = replace(problem.predictor, observation=Observation())
+        return expect(other, [], EvaluationSettings(leaks=leaks), verified).seconds - nothing
+
+    nothing = 0.0
+    nothing = seconds(leaks=0)
+    one = seconds(leaks=1)
+    assert one > 0
+    assert seconds() == pytest.approx(5 * one)
+    assert seconds(people=4) == pytest.approx(20 * one)
+    assert seconds(people=8) == pytest.approx(20 * one)
+    assert seconds(people=33) == pytest.approx(33 * one)
+    assert seconds(length=120.0) == pytest.approx(10 * one)
+    assert seconds(split=False) == seconds(length=float("inf")) == 0
+    assert seconds(orthogonalize=False) < seconds() < seconds(filter="fir", low_pass=0.2)
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,48 @@ def test_held_out_pairs_of_noise_are_predicted_and_other_noise_is_not(split):
 
 
 def test_people_are_shared_out_among_devices_and_averaged(split):
-    """Two data sets of three people: the mean of each person's connectivity, by a plain loop over the same keys."""
+    """Two data sets of three people: no order of regions changes a sum, which is that of a plain loop over the keys."""
     _, target = split
     group = replace(target, people=3, seconds=60.0)
     made = [np.asarray(each.fc) for each in independent_targets(group, OBSERVATION, jax.random.key(3), 2)]
-    for fc, one in zip(made, jax.random.split(jax.random.key(3), 2), strict=True):
-        signals = [jax.random.normal(key, (2000, 40)) for key in jax.random.split(one, 3)]
-        expected = np.mean([OBSERVATION.fc(each, OBSERVATION.fs) for each in signals], 0)
-        np.testing.assert_allclose(fc, expected, rtol=1e-9, atol=1e-12)
+    keys = jax.random.split(jax.random.split(jax.random.key(3))[0], 6)
+    signals = [jax.random.normal(key, (2000, 40), jnp.float32) for key in keys]
+    people = np.array([OBSERVATION.fc(each, OBSERVATION.fs) for each in signals], float)
+    for fc, three in zip(made, (people[:3], people[3:]), strict=True):
+        np.testing.assert_array_equal(fc, fc.T)
+        np.testing.assert_array_equal(np.diag(fc), 0.0)
+        assert fc.sum() == pytest.approx(three.sum() / 3, rel=1e-6)
+    (one,) = independent_targets(replace(target, seconds=20.0), OBSERVATION, jax.random.key(3), 1)
+    person = jax.random.split(jax.random.split(jax.random.key(3))[0], 1)[0]
+    alone = OBSERVATION.fc(jax.random.normal(person, (2000, 40), jnp.float32), OBSERVATION.fs)
+    np.testing.assert_allclose(np.sort(np.ravel(one.fc)), np.sort(np.ravel(alone)), rtol=1e-5, atol=1e-7)
+
+
+def test_large_groups_are_used_again_in_new_orders(split):
+    """Two data sets of 25 people, the same ones: one sum, and nothing else in common; as noisy as a mean of 25."""
+    _, target = split
+    group, upper, done = replace(target, people=25, seconds=500.0), np.triu_indices(40, 1), []
+    first, second = (
+        np.asarray(t.fc)[upper] for t in independent_targets(group, OBSERVATION, jax.random.key(5), 2, done.append)
+    )
+    assert [p.done for p in done] == list(range(1, 26))
+    assert first.sum() == pytest.approx(second.sum(), rel=1e-9)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 3 / np.sqrt(780)
+    one = replace(target, seconds=20.0)
+    alone = [np.asarray(t.fc)[upper].var() for t in independent_targets(one, OBSERVATION, jax.random.key(6), 8)]
+    # 780 pairs know a variance to about 5 %.
+    assert first.var() == pytest.approx(np.mean(alone) / 25, rel=0.2)
+
+
+def test_people_in_new_orders_leak_as_new_people(split):
+    """Of every baseline, the mean score of 12 data sets of the same 21 people, and of 12 of new ones each."""
+    c, target = split
+    group = replace(target, people=21, seconds=21 * 6.0)
+    again = leak_of_baselines(c, group, OBSERVATION, jax.random.key(7), 12)
+    new = [leak_of_baselines(c, group, OBSERVATION, key, 1) for key in jax.random.split(jax.random.key(8), 12)]
+    for name, leak in again.items():
+        scores = np.array([one[name] for one in new])
+        assert abs(scores.mean() - leak) < 3 * np.sqrt(2 / 12) * scores.std(ddof=1), name
 
 
 @pytest.mark.slow
