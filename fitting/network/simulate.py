@@ -140,6 +140,7 @@ def simulate(
     state: NetworkState | None = None,
     record: Sequence[str] = (),
     adjoint: Adjoint = BLOCK,
+    dtype: Any = float,
 ) -> Trajectory:
     """Simulate a network. Pure, and differentiable with respect to every parameter.
 
@@ -160,6 +161,8 @@ def simulate(
         State variables to return beside the coupled one.
     adjoint : Adjoint
         How derivatives are computed.
+    dtype : dtype
+        Of all numbers: JAX's default float unless given. Another one makes other noise of the same key.
 
     Returns
     -------
@@ -187,7 +190,7 @@ def simulate(
     >>> run.rates.shape
     (400, 3)
     """
-    return _checked(network, parameters, steps_of(duration, dt), dt, (key, None), state, record, adjoint)
+    return _checked(network, parameters, steps_of(duration, dt), dt, (key, None), state, record, adjoint, dtype)
 
 
 def simulate_noise(
@@ -218,16 +221,16 @@ def simulate_noise(
             f"noise has shape {noise.shape}; it must be (steps, ports, regions) with "
             f"{network.node.ports} ports and {network.regions} regions, and {network.common_inputs} common inputs"
         )
-    return _checked(network, parameters, len(noise), dt, (None, noise), state, record, adjoint)
+    return _checked(network, parameters, len(noise), dt, (None, noise), state, record, adjoint, float)
 
 
-def _checked(network, parameters, steps, dt, source, state, record, adjoint) -> Trajectory:
+def _checked(network, parameters, steps, dt, source, state, record, adjoint, dtype) -> Trajectory:
     for name in record:
         if name not in network.node.variables:
             raise InputError(f"cannot record {name!r}; {network.node.model} has {', '.join(network.node.variables)}")
     network.check_parameters(parameters)
     segment = steps if adjoint.horizon is None else min(steps, steps_of(adjoint.horizon, dt))
-    dtype = jnp.result_type(float)
+    dtype = jnp.result_type(dtype)
     parameters = {name: jnp.asarray(value, dtype) for name, value in parameters.items()}
     plan = _Plan(steps, float(dt), tuple(record), adjoint.kind, segment, devices.on_gpu())
     state = initial_state(network, dt, dtype) if state is None else state
@@ -238,6 +241,8 @@ def _checked(network, parameters, steps, dt, source, state, record, adjoint) -> 
             f"this network needs {needed[0]} and {needed[1]}: continue with the same dt and bounds on speeds and "
             "lengths"
         )
+    node, fluctuation, history = jax.tree.map(lambda x: x.astype(dtype), state[:-1])
+    state = NetworkState(node, fluctuation, history, state.clock)
     return _simulate(network, plan, network.resolve(parameters, dtype), source, state)
 
 

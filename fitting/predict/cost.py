@@ -58,7 +58,7 @@ def pace() -> float:
     return float(best / PACE_SECONDS)
 
 
-def memory(network: Network, steps: int, gradient: bool = False) -> int:
+def memory(network: Network, steps: int, gradient: bool = False, dtype: Any = float) -> int:
     """Bytes that a simulation of so many steps needs, or its gradient, within a factor of about two.
 
     Examples
@@ -71,7 +71,7 @@ def memory(network: Network, steps: int, gradient: bool = False) -> int:
     True
     """
     kept = KEPT_FOR_GRADIENT if gradient else KEPT
-    return int(kept * jnp.result_type(float).itemsize * steps * network.regions)
+    return int(kept * jnp.result_type(dtype).itemsize * steps * network.regions)
 
 
 def connectivity_seconds(
@@ -109,7 +109,9 @@ def connectivity_seconds(
     return each * regions**2 * seconds * observation.fs
 
 
-def simulation_cost(network: Network, *, duration: float, dt: float, gradient: bool = False) -> Cost:
+def simulation_cost(
+    network: Network, *, duration: float, dt: float, gradient: bool = False, dtype: Any = float
+) -> Cost:
     """What :func:`measured_cost` measures, within a factor of about two, in milliseconds and without compiling.
 
     Parameters
@@ -119,6 +121,8 @@ def simulation_cost(network: Network, *, duration: float, dt: float, gradient: b
         In ms.
     gradient : bool
         Of value and gradient.
+    dtype : dtype
+        Of all numbers: JAX's default float unless given.
 
     Returns
     -------
@@ -132,13 +136,13 @@ def simulation_cost(network: Network, *, duration: float, dt: float, gradient: b
     >>> simulation_cost(Network(hcp_aal2(regions=3)), duration=60_000.0, dt=0.5).bytes > 1_000_000
     True
     """
-    steps, wide = steps_of(duration, dt), jnp.result_type(float).itemsize
+    steps = steps_of(duration, dt)
     each = STEP_SECONDS
     for level in network.delays(dt).levels:
         cost = SHORT_SECONDS if level.block < SHORT_BLOCK else CONNECTION_SECONDS
         each += cost * float(level.incoming.real.sum())
-    each *= pace() * (GRADIENT if gradient else 1.0) * (1.5 if wide == 8 else 1.0)
-    return Cost(each * steps, memory(network, steps, gradient))
+    each *= pace() * (GRADIENT if gradient else 1.0) * (1.5 if jnp.result_type(dtype).itemsize == 8 else 1.0)
+    return Cost(each * steps, memory(network, steps, gradient, dtype))
 
 
 def measured_cost(

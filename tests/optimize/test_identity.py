@@ -112,6 +112,7 @@ CASES = {
             "start": "steady",
             "adjoint": "forward",
             "horizon": 250.0,
+            "precision": 32,
         },
     ),
     "LinearResponse": (

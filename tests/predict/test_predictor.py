@@ -35,3 +35,37 @@ def test_the_first_prediction_compiles_and_later_ones_do_not(predictor):
 def test_a_prediction_with_a_speed_beyond_the_bounds_is_refused(predictor):
     with pytest.raises(InputError, match="outside the network's bounds"):
         predictor.predict({"signal_speed": 11.0}, jax.random.key(0))
+
+
+def test_simulations_in_32_bits_beside_64_are_those_of_32_bits_alone(directed, float32):
+    """Activity, connectivity and its gradient, which comes back in the bits of what it is taken for."""
+    network, key = network_of(*directed, drive=0.6), jax.random.key(0)
+
+    def numbers(precision):
+        simulation = Simulation(network, PLAIN, duration=4500.0, dt=0.5, start="steady", precision=precision)
+
+        def total(k):
+            activity = simulation.activity({"k": k}, key)
+            fc = simulation.observe(activity, PLAIN).fc
+            return (fc**2).sum(), (activity, fc)
+
+        (_, both), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(jax.numpy.asarray(0.7))
+        return *both, gradient, simulation.cost()
+
+    *alone, cost = numbers(None)
+    jax.config.update("jax_enable_x64", True)
+    *beside, same_cost = numbers(32)
+    assert [x.dtype for x in beside] == ["float32", "float32", "float64"]
+    # The steady state that it starts from is found in 64 bits.
+    for x, y in zip(alone, beside, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4)
+    assert same_cost.bytes == cost.bytes < numbers(64)[-1].bytes
+    assert numbers(None)[0].dtype == "float64"
+
+
+def test_a_precision_that_there_is_not_is_refused(directed, float32):
+    network = network_of(*directed)
+    with pytest.raises(InputError, match="precision must be 32 or 64 bits; got 16"):
+        Simulation(network, PLAIN, precision=16)
+    with pytest.raises(InputError, match="JAX computes in 32 bits; 64 need its setting jax_enable_x64"):
+        Simulation(network, PLAIN, precision=64)
