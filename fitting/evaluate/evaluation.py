@@ -395,7 +395,7 @@ def _held_out(fit: Fit, fresh: SeedScores, connectome, settings, refit, key, pro
             leaks = leak_of_baselines(connectome, target, fit.problem.observation, key, settings.leaks, progress)
         if settings.leak_fits:
             leak = leak_of_fit(fit.declared, refit, key, settings.leak_fits, progress)
-    predicted = np.asarray(fit.problem.compiled_predict(fit.fitted, key).fc, float)
+    predicted = np.asarray(fit.problem.predicted(fit.point, key).fc, float)
     return HeldOut(
         fresh.agreement(pairs).r,
         fresh.held_out if fresh.held_out is not None else np.zeros(0),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.devices import over_devices, rounds_over_devices
+from fitting.devices import rounds_over_devices
 from fitting.errors import InputError
 from fitting.evaluate.uncertainty import (
     DEVIANCE_95,
@@ -120,20 +120,14 @@ def measure_surroundings(
     problem = replace(problem, seeds=1)
     names = [p.name for p in problem.parameters.shared]
     moves = step * cross(len(names))
-    point = {name: jnp.asarray(value) for name, value in point.items()}
-
-    def evaluate(displaced, point):
-        move, key = displaced
-        return problem.value(point | {name: point[name] + move[i] for i, name in enumerate(names)}, key)[0]
-
-    batch = problem.at_once()
-    every = over_devices(evaluate, batch)
     keys = jnp.tile(jax.random.split(key, seeds), len(moves))
-    moved = np.repeat(moves, seeds, axis=0).astype(jnp.result_type(float))
+    count = len(keys)
+    points = {name: np.repeat(np.asarray(value)[None], count, axis=0) for name, value in point.items()}
+    points |= {name: points[name] + np.repeat(moves[:, i], seeds) for i, name in enumerate(names)}
     values: list[float] = []
-    for some in rounds_over_devices(len(moved), batch):
-        values.extend(every((moved[some], keys[some]), point))
-        progress(Progress("identifiability", len(values), len(moved)))
+    for some in rounds_over_devices(count, problem.at_once()):
+        values.extend(problem.losses({name: value[some] for name, value in points.items()}, keys[some]).loss)
+        progress(Progress("identifiability", len(values), count))
     losses = np.array(values, float).reshape(len(moves), seeds)
     return Surroundings(*differences(losses, len(names), step), step)
 

@@ -213,7 +213,7 @@ def leak_of_fit(
     scores = []
     for number, noise in enumerate(independent_targets(problem.target, problem.observation, key, count, progress)):
         other = replace(problem, target=noise)
-        fc = other.compiled_predict(other.parameters.values(refit(other)), key).fc
+        fc = other.predicted(refit(other), key).fc
         scores.append(agreement(np.asarray(fc, float), np.asarray(noise.fc, float), noise.held_out).r)
         progress(Progress("leak of the fit", number + 1, count))
     return float(np.mean(scores))

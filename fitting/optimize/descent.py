@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fitting.devices import local_devices, over_devices, turns
+from fitting.devices import local_devices, turns
 from fitting.errors import InputError
 from fitting.objective import least_reliability
 from fitting.optimize.fit import Candidate, Fit, ranked
@@ -235,9 +235,7 @@ class Descent:
         candidates = {"average": average, "best step": best, "start": start}
         points = jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), CHECKS, axis=0), *candidates.values())
         keys = jnp.tile(jax.random.split(key, CHECKS), len(candidates))
-        losses = over_devices(lambda one: problem.value(*one)[0], problem.at_once())((points, keys)).reshape(
-            len(candidates), CHECKS
-        )
+        losses = problem.losses(points, keys).loss.reshape(len(candidates), CHECKS)
         chosen = list(candidates)[int(np.argmin(ranked(losses.mean(1))))]
         return chosen, candidates[chosen]
 

@@ -159,24 +159,20 @@ class Linearized:
     """
 
     def __init__(self, problem: Problem, point: Mapping[str, Any], names, keys):
-        self.point, self.names, self.keys = dict(point), names, keys
+        self.problem, self.point, self.names, self.keys = problem, dict(point), names, keys
         ahead = replace(problem, predictor=problem.predictor.forward_mode())
 
         def at(x):
             return dict(point) | dict(zip(names, x, strict=True))
 
-        def predict(element, problem=problem):
-            x, key = element
-            return problem.predict(problem.parameters.values(at(x)), problem.keys(key)[0])
-
         def linearized(element):
             x, key = element
-            along = jax.vmap(lambda d: jax.jvp(lambda x: predict((x, key), ahead), (x,), (d,)), out_axes=(None, 0))
-            return along(jnp.eye(len(names), dtype=x.dtype))
 
-        def terms(x, prediction):
-            terms = problem.terms(prediction)
-            return terms._replace(loss=terms.loss + prediction.penalty + problem.parameters.penalty(at(x)))
+            def predict(x):
+                return ahead.predict(problem.parameters.values(at(x)), key)
+
+            along = jax.vmap(lambda d: jax.jvp(predict, (x,), (d,)), out_axes=(None, 0))
+            return along(jnp.eye(len(names), dtype=x.dtype))
 
         def expand(x, prediction, *derivatives):
             def loss(step):
@@ -185,7 +181,7 @@ class Linearized:
                     for _ in range(order):
                         along = jax.tree.map(lambda each: jnp.tensordot(step, each, (0, 1)), along)
                     there = jax.tree.map(lambda value, each: value + each / math.factorial(order), there, along)  # noqa: B023
-                here = terms(x + step, _pooled(there))
+                here = problem.total(at(x + step), _pooled(there))
                 return here.loss, here
 
             def slope(step):
@@ -195,29 +191,34 @@ class Linearized:
             hessian, (here, gradient) = jax.jacfwd(slope, has_aux=True)(jnp.zeros_like(x))
             return here, gradient, hessian
 
-        self._predict = over_devices(predict, problem.at_once())
         self._linearized = over_devices(linearized, problem.at_once())
         self._expand = compiled(expand)
-        self._losses = compiled(jax.vmap(lambda x, prediction: terms(x, prediction).loss))
 
-    def _predictions(self, function, points, keys):
-        """A function of points (point, parameter) and keys: all keys at the first point, then at the second."""
-        points = jnp.asarray(np.asarray(points), jnp.result_type(float))
-        return function((jnp.repeat(points, len(keys), axis=0), jnp.tile(keys, len(points))))
+    def _seeds(self, keys):
+        """Keys of the one noise seed that follows from each key."""
+        return jax.vmap(self.problem.keys)(keys)[:, 0]
+
+    def _evaluated(self, points, keys):
+        """Terms and predictions at points (point, parameter): of all keys at the first point, then at the second."""
+        points = np.asarray(points)
+        every, count = np.repeat(points, len(keys), axis=0), len(points) * len(keys)
+        whole = {name: np.tile(value, (count, *[1] * np.ndim(value))) for name, value in self.point.items()}
+        moving = dict(zip(self.names, every.T, strict=True))
+        return self.problem.evaluated(whole | moving, jnp.tile(self._seeds(keys), len(points)))
 
     def predict(self, x: np.ndarray):
         """Predictions of every seed."""
-        return self._predictions(self._predict, [x], self.keys)
+        return self._evaluated([x], self.keys)[1]
 
     def losses(self, points: np.ndarray) -> np.ndarray:
         """Loss of the first noise seed at points (point, parameter)."""
-        predictions = self._predictions(self._predict, points, self.keys[:1])
-        return np.asarray(self._losses(jnp.asarray(points, jnp.result_type(float)), predictions), float)
+        return self._evaluated(points, self.keys[:1])[0].loss.astype(float)
 
     def linearized(self, x: np.ndarray, how: str):
         """Predictions and slopes, as :meth:`predict` and :meth:`slopes`: exact slopes come with their predictions."""
         if how == "exact":
-            return self._predictions(self._linearized, [x], self.keys)
+            points = jnp.tile(jnp.asarray(x, jnp.result_type(float)), (len(self.keys), 1))
+            return self._linearized((points, self._seeds(self.keys)))
         prediction = self.predict(x)
         return prediction, self.slopes(x, prediction, how)
 
@@ -233,7 +234,7 @@ class Linearized:
         moves = np.where(x > 0, -DIFFERENCE, DIFFERENCE)
         sides = (1,) if how == "one-sided" else (1, -1)
         points = np.concatenate([x + side * np.diag(moves) for side in sides])
-        moved = self._predictions(self._predict, points, self.keys)
+        moved = self._evaluated(points, self.keys)[1]
 
         def slope(there, here):
             there = there.reshape(len(sides), len(x), len(self.keys), *here.shape[1:])
@@ -246,7 +247,7 @@ class Linearized:
     def second_derivatives(self, x: np.ndarray, prediction, seeds: slice):
         """Second derivatives of the predictions of some seeds by every two parameters, by differences."""
         keys, moves = self.keys[seeds], cross(len(x))
-        moved = self._predictions(self._predict, x + FAR_DIFFERENCE * moves[1:], keys)
+        moved = self._evaluated(x + FAR_DIFFERENCE * moves[1:], keys)[1]
 
         def second(there, here):
             there = there.reshape(len(moves) - 1, len(keys), *here.shape[1:])

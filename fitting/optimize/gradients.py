@@ -77,8 +77,11 @@ class GradientCheck:
         single = replace(problem, seeds=1)
         keys = jax.random.split(key, self.seeds)
         flat, restore = ravel_pytree({name: jnp.asarray(value) for name, value in point.items()})
-        batch = single.at_once(gradient=True)
-        losses = over_devices(lambda k, x: single.value(restore(x), k)[0], batch)
+
+        def losses(x):
+            point = jax.tree.map(lambda value: np.repeat(value[None], self.seeds, axis=0), restore(x))
+            return single.losses(point, keys, single.at_once(gradient=True)).loss.astype(float)
+
         norm: dict[str, float] = {}
         forward_error = float("nan")
         tried = []
@@ -93,7 +96,7 @@ class GradientCheck:
             downhill = -mean / norm[name]
             if not tried and self.forward:
                 forward_error = _forward_error(single, restore, flat, keys[0], gradients[0], downhill)
-            after, here, before = (losses(keys, flat + s * self.step * downhill).astype(float) for s in (1, 0, -1))
+            after, here, before = (losses(flat + s * self.step * downhill) for s in (1, 0, -1))
             measured = float((after - before).mean() / (2 * self.step))
             agreement = float(-norm[name] / measured) if measured else float("inf")
             # Each seed along the direction of the others: noise alone would point along a mean that it is part of.

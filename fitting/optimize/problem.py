@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from fitting.devices import over_own_devices, side_by_side
+from fitting.devices import over_devices, over_own_devices, side_by_side
 from fitting.errors import InputError
 from fitting.objective import Objective, Target, Terms, terms_of
 from fitting.optimize.parameters import Parameters
@@ -98,20 +99,19 @@ class Problem:
         """:meth:`predict` as a program that is compiled once, for whoever calls it."""
         return compiled(self.predict)
 
-    def evaluate(self, values: Mapping[str, Any], key) -> tuple[Terms, Prediction]:
-        """Terms of the loss of parameter values, without any penalty, and the prediction, of one noise seed."""
-        prediction = self.predict(values, key)
-        return self.terms(prediction), prediction
-
     def terms(self, prediction: Prediction) -> Terms:
         """Terms of the loss of a prediction."""
         return terms_of(self.loss(prediction, self.target), prediction, self.target)
 
+    def total(self, point: Mapping[str, Any], prediction: Prediction) -> Terms:
+        """As :meth:`terms`, of the prediction at an unconstrained point, penalties and priors included in the loss."""
+        terms = self.terms(prediction)
+        return terms._replace(loss=terms.loss + prediction.penalty + self.parameters.penalty(point))
+
     def value_of_seed(self, point: Mapping[str, Any], key) -> tuple[Float[Array, ""], Terms]:
         """As :meth:`value`, for the one noise seed of this very key."""
-        terms, prediction = self.evaluate(self.parameters.values(point), key)
-        total = terms.loss + prediction.penalty + self.parameters.penalty(point)
-        return total, terms._replace(loss=total)
+        terms = self.total(point, self.predict(self.parameters.values(point), key))
+        return terms.loss, terms
 
     def value(self, point: Mapping[str, Any], key) -> tuple[Float[Array, ""], Terms]:
         """Loss at an unconstrained point, penalties and priors included, averaged over noise seeds from ``key``."""
@@ -127,6 +127,47 @@ class Problem:
         one = jax.value_and_grad(self.value_of_seed, has_aux=True)
         every = over_own_devices(lambda key, point: one(point, key), self.at_once(gradient=True))
         return jax.tree.map(lambda x: x.mean(0), every(self.keys(key), point))
+
+    def evaluated(self, points: Mapping[str, Any], keys, batch: int | None = None) -> tuple[Terms, Prediction]:
+        """Terms and predictions of many unconstrained points, each with the one noise seed of its key, on all devices.
+
+        One program serves whoever asks for losses, or for predictions alone: searches, steps and checks.
+
+        Parameters
+        ----------
+        points : mapping of arrays (element, ...)
+        keys : PRNG keys (element,)
+        batch : int, optional
+            Elements that a device computes side by side: :meth:`at_once` unless given.
+
+        Returns
+        -------
+        Terms, Prediction
+            Trees of NumPy arrays (element, ...).
+        """
+        points = {name: jnp.asarray(value, jnp.result_type(float)) for name, value in points.items()}
+        return self._evaluated(batch or self.at_once())((points, keys))
+
+    @cached_property
+    def _evaluated(self):
+        def one(element):
+            point, key = element
+            prediction = self.predict(self.parameters.values(point), key)
+            return self.total(point, prediction), prediction
+
+        return cache(lambda batch: over_devices(one, batch))
+
+    def predicted(self, point: Mapping[str, Any], key) -> Prediction:
+        """The prediction at one unconstrained point, of the one noise seed of this very key."""
+        one = {name: np.asarray(value)[None] for name, value in point.items()}
+        return jax.tree.map(lambda x: jnp.asarray(x[0]), self.evaluated(one, key[None])[1])
+
+    def losses(self, points: Mapping[str, Any], keys, batch: int | None = None) -> Terms:
+        """Terms of many unconstrained points (element, ...), each averaged over the noise seeds of its key."""
+        seeds = jax.vmap(self.keys)(keys).ravel()
+        every = {name: np.repeat(np.asarray(value), self.seeds, axis=0) for name, value in points.items()}
+        terms, _ = self.evaluated(every, seeds, batch)
+        return jax.tree.map(lambda x: x.reshape(-1, self.seeds).mean(1), terms)
 
     def keys(self, key):
         """Keys of the noise seeds that follow from one key."""

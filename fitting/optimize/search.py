@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fitting.devices import device_count, local_devices, on_gpu, over_devices, side_by_side, turns
+from fitting.devices import device_count, local_devices, on_gpu, side_by_side, turns
 from fitting.errors import InputError
 from fitting.optimize.fit import Candidate, Fit, SearchResult, ranked, stage_key
 from fitting.optimize.problem import Problem
@@ -191,12 +191,14 @@ def search_closer(fit: Fit, note: str, key, progress: Reporter = silent, store: 
 def evaluator(problem: Problem, point: Mapping[str, Any], names, batch: int | None = None):
     """A function of candidates (candidate, name) and a key that gives losses and correlations (2, candidate)."""
 
-    def one(x, key):
-        loss, terms = problem.value(dict(point) | dict(zip(names, x, strict=True)), key)
-        return jnp.stack([loss, terms.fc_correlation])
+    def evaluate(candidates, key):
+        count = len(candidates)
+        points = {name: np.tile(value, (count, *[1] * np.ndim(value))) for name, value in point.items()}
+        points |= dict(zip(names, np.asarray(candidates).T, strict=True))
+        terms = problem.losses(points, jnp.tile(key, count), batch)
+        return np.stack([terms.loss, terms.fc_correlation]).astype(float)
 
-    every = over_devices(one, batch or problem.at_once())
-    return lambda candidates, key: every(np.asarray(candidates, jnp.result_type(float)), key).astype(float).T
+    return evaluate
 
 
 def _point(names, x) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class StableStart:
                 between = (unstable + move) // 2
                 unstable, move = (between, move) if growing(between) else (unstable, between)
         point = lowered(move) if move else start
-        fc = np.asarray(problem.compiled_predict(problem.parameters.values(point), key).fc)
+        fc = np.asarray(problem.predicted(point, key).fc)
         pairs = fc[np.triu_indices(len(fc), 1)]
         if not np.isfinite(pairs).all() or np.ptp(pairs) < max(1e-9, 10 * np.finfo(pairs.dtype).eps):
             words = "is not finite" if not np.isfinite(pairs).all() else f"is {pairs[0]:.2g} for all pairs"

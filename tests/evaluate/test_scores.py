@@ -52,9 +52,10 @@ def test_every_seed_is_a_prediction_of_its_own_scored_on_all_pairs(problem):
     split, key, told = replace(problem, target=problem.target.split(0.5, 0)), jax.random.key(4), []
     found = fresh_seeds(split, VALUES, key, 3, stage="here", progress=told.append)
     held_out = np.triu(split.target.held_out, 1)
-    evaluate = jax.jit(problem.evaluate)
+    predict = jax.jit(problem.predict)
     for seed, one in enumerate(jax.random.split(key, 3)):
-        terms, prediction = evaluate(VALUES, one)
+        prediction = predict(VALUES, one)
+        terms = problem.terms(prediction)
         fc, target = np.asarray(prediction.fc), np.asarray(problem.target.fc)
         np.testing.assert_allclose(found.matrices[seed], fc, rtol=1e-9)
         assert found.fc_correlation[seed] == pytest.approx(float(terms.fc_correlation), rel=1e-9)

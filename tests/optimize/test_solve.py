@@ -449,7 +449,7 @@ def test_a_fit_that_is_declared_again_is_the_same(strategy):
     if strategy == "response_then_simulate":
         assert type(first.declared.predictor) is LinearResponse
         assert first.problem.predictor.duration == simulation.duration
-        terms = first.problem.evaluate(first.fitted, key)[0]
+        terms = first.problem.terms(first.problem.predict(first.fitted, key))
         assert np.isfinite(float(terms.loss))
 
 
