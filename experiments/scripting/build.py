@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import hydra
 import jax
+import numpy as np
 import xarray as xr
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -366,8 +367,9 @@ def setup(
     data = measured(config, network)
     objective = objective_of(config, observation)
     predictor = predictor_of(config, network, observation)
-    nothing = Target(jax.numpy.zeros((network.regions, network.regions)), network.labels)
-    draft = Problem(predictor, parameters_of(config), nothing, objective, config.simulation.seeds)
+    draft = Problem(
+        predictor, parameters_of(config), foreseen(config, data, network.labels), objective, config.simulation.seeds
+    )
     simulation = simulation_of(config, draft.network, observation)
     stages = stages_of(config, simulation)
     other = {"horizon": None} | ({"duration": config.evaluation.duration} if config.evaluation.duration else {})
@@ -453,6 +455,20 @@ def target_of(
         other = replace(observation, band=tuple(band))
         views[f"{other.band[0]:g}-{other.band[1]:g} Hz"] = View(other, Target.of_recordings(seen, other, False).fc)
     return target, seen, views, split
+
+
+def foreseen(config: DictConfig, data: Measured | None, labels: Sequence[str]) -> Target:
+    """What a target's cost follows from before it is computed: its length, and whether pairs of it are held out."""
+    people, length = max(1, config.data.people), config.data.seconds or math.inf
+    if data is None:
+        length = magnitude(config.data.duration, "ms", "data.duration") / 1000
+    elif data.recordings:
+        people = len({str(one.attrs.get("subject", "")) for one in data.recordings})
+        length = sum(one.sizes["time"] / float(one.attrs["fs"]) for one in data.recordings) / people
+    seconds = people * length if length > 0 else math.inf
+    target = Target(np.zeros((len(labels), len(labels))), labels, seconds=seconds, people=people)
+    by, held_out = config.data.held_out_by, config.data.held_out or config.data.held_out_by == "hemisphere"
+    return target.split(0.5, 0) if held_out and by not in ("time", "runs", "subjects") else target
 
 
 def left_out(recordings: Sequence[xr.DataArray], observation: Observation) -> list[str]:

@@ -554,6 +554,8 @@ def test_every_config_takes_three_steps(overrides, small_data, histories, monkey
     from fitting.optimize import Fit, identity
 
     (recording,) = read_recordings(small_data / "recording.npz")
+    foreseen, targets = build.foreseen, []
+    monkeypatch.setattr(build, "foreseen", lambda *some: targets.append(foreseen(*some)) or targets[-1])
     monkeypatch.setattr(build, "kaggle_recording", lambda: recording)
     monkeypatch.setattr(build, "kaggle_connectome", embedded)
     paths = {"data=fc_matrix": "fc.npz", "data=recording": "recording.npz"}
@@ -570,27 +572,40 @@ def test_every_config_takes_three_steps(overrides, small_data, histories, monkey
             histories[same] = local.run(Fit.begin(made.problem), jax.random.key(0)).history
     finally:
         jax.config.update("jax_enable_x64", True)
+    (announced,), target = targets, made.problem.target
+    assert (announced.seconds, announced.people) == (pytest.approx(target.seconds), target.people)
+    assert (announced.held_out is None) == (target.held_out is None)
     losses = histories[same]["loss"]
     # A descent keeps three steps; Gauss-Newton keeps the start and what lowers the loss.
     assert len(losses) == 3 if local.name == "descent" else 1 <= len(losses) <= 4
     assert np.isfinite(losses).all(), losses
 
 
-def test_a_hemisphere_is_held_out(tmp_path):
-    """Only pairs within one side are seen, whatever the share."""
+def test_a_hemisphere_is_held_out(tmp_path, monkeypatch):
+    """Only pairs within one side are seen, whatever the share; what leaks to the others is announced."""
     import jax
     from scripting import build
+
+    for module in ("cost", "linear_response"):
+        monkeypatch.setattr(sys.modules[f"fitting.predict.{module}"], "pace", lambda: 1.0)
 
     labels = embedded()["target"].values[:8].tolist()
     np.savez(tmp_path / "fc.npz", fc=np.corrcoef(np.random.default_rng(0).standard_normal((8, 99))), labels=labels)
     overrides = ["data=fc_matrix", f"data.path={tmp_path / 'fc.npz'}", *SMALL, "data.regions=8"]
+    overrides += ["data.people=3", "data.seconds=30"]
     for seed, side, word in ((0, ".L", "left"), (1, ".R", "right")):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", overrides=[*overrides, "data.held_out_by=hemisphere", f"data.split_seed={seed}"])
+        expected = []
         try:
-            made = build.setup(config)
+            made = build.setup(config, announce=expected.append)
+            config.evaluation.leaks = 0
+            build.setup(config, announce=expected.append)
         finally:
             jax.config.update("jax_enable_x64", True)
+        # Fifteen people's independent signals take time.
+        assert expected[0].stages["evaluation"].seconds > expected[1].stages["evaluation"].seconds
+        assert made.problem.target.seconds == 90
         within = np.array([label.endswith(side) for label in labels])
         np.testing.assert_array_equal(made.problem.target.pairs, np.outer(within, within) & ~np.eye(8, dtype=bool))
         assert made.split == f"all pairs but those within the {word} hemisphere"
