@@ -125,14 +125,14 @@ def _signals(samples, regions):
     return jnp.asarray(np.random.default_rng(0).standard_normal((samples, regions)), jnp.result_type(float))
 
 
-def envelope_fc(gradient=False, x64=True, samples=6000, regions=94, low_pass=1.0):
-    """Orthogonalised envelope connectivity, 8-12 Hz at 100 Hz, low-pass 1 Hz."""
+def envelope_fc(gradient=False, x64=True, samples=6000, regions=94, **settings):
+    """Orthogonalised envelope connectivity, 8-12 Hz at 100 Hz, low-pass 1 Hz unless given."""
     import jax
 
     jax.config.update("jax_enable_x64", x64)
     from fitting.signal import envelope_fc as fc
 
-    value = partial(fc, fs=100.0, band=(8.0, 12.0), low_pass=low_pass)
+    value = partial(fc, fs=100.0, band=(8.0, 12.0), **{"low_pass": 1.0} | settings)
     signals = _signals(samples, regions)
     if not gradient:
         return jax.jit(value), (signals,)
@@ -183,6 +183,7 @@ CASES = {
     "envelope_fc_32_bits": partial(envelope_fc, x64=False),
     "envelope_fc_gradient_32_bits": partial(envelope_fc, gradient=True, x64=False),
     "envelope_fc_no_low_pass": partial(envelope_fc, low_pass=None),
+    "envelope_fc_fir": partial(envelope_fc, low_pass=0.2, filter="fir"),
     "envelope_fc_47_regions": partial(envelope_fc, regions=47),
     "envelope_fc_188_regions": partial(envelope_fc, regions=188),
     "envelope_fc_376_regions": partial(envelope_fc, regions=376),

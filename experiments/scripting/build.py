@@ -384,7 +384,9 @@ def setup(
         expected.refuse()
     data = data or simulated(config, draft.network, observation, simulation.dt, progress)
     sides = network.connectome["hemisphere"].values
-    target, recordings, views, split = target_of(config, data, observation, objective, predictor.stretch, sides)
+    target, recordings, views, split = target_of(
+        config, data, observation, objective, predictor.stretch, sides, progress
+    )
     problem = replace(draft, target=target)
     notes = left_out(data.recordings, observation)
     said = network.connectome.attrs
@@ -401,7 +403,13 @@ def setup(
 
 
 def target_of(
-    config: DictConfig, data: Measured, observation: Observation, objective: Objective, stretch: float, sides
+    config: DictConfig,
+    data: Measured,
+    observation: Observation,
+    objective: Objective,
+    stretch: float,
+    sides,
+    progress: Reporter = silent,
 ) -> tuple[Target, list[xr.DataArray], dict[str, View], str]:
     """What is fitted, the recordings that it is made of, what else it is scored on, and what it does not see.
 
@@ -443,17 +451,20 @@ def target_of(
     seen, unseen = data.recordings, []
     if share and of_recordings:
         seen, unseen = divide(data.recordings, share, by, seed)
-    target = divided(Target.of_recordings(seen, observation, objective.spectrum > 0, stretch))
+    target = divided(Target.of_recordings(seen, observation, objective.spectrum > 0, stretch, progress))
     views = {}
     if unseen:
         if by == "subjects":
             split += f": {', '.join(sorted({str(one.attrs.get('subject', '')) for one in unseen}))}"
-        views[f"held out ({split})"] = View(observation, Target.of_recordings(unseen, observation, False).fc)
+        views[f"held out ({split})"] = View(
+            observation, Target.of_recordings(unseen, observation, False, progress=progress).fc
+        )
     for band in bands:
         if not isinstance(band, list) or len(band) != 2:
             raise InputError(f"evaluation.bands is a list of bands, such as [[4, 8], [13, 30]]; got {bands}")
         other = replace(observation, band=tuple(band))
-        views[f"{other.band[0]:g}-{other.band[1]:g} Hz"] = View(other, Target.of_recordings(seen, other, False).fc)
+        fc = Target.of_recordings(seen, other, False, progress=progress).fc
+        views[f"{other.band[0]:g}-{other.band[1]:g} Hz"] = View(other, fc)
     return target, seen, views, split
 
 

@@ -264,7 +264,7 @@ def evaluate(
         )
         for name, view in views.items()
     }
-    ceiling = split_half_ceiling(recordings, verified.observation) if recordings else None
+    ceiling = split_half_ceiling(recordings, verified.observation, progress) if recordings else None
     if ceiling is None:
         notes.append(_noise(verified, bool(recordings), stage_key(key, "chance")))
     return Evaluation(
@@ -278,7 +278,7 @@ def evaluate(
         nulls,
         surrogates,
         ceiling,
-        group_ceiling(recordings, verified.observation),
+        group_ceiling(recordings, verified.observation, progress),
         found_again,
         [*missing, *notes, *fit.problem.predictor.remarks(fit.fitted)],
     )

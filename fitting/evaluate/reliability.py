@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from fitting.data import fc_target, good_pieces, leave_one_out
+from fitting.data import good_pieces, leave_one_out
 from fitting.evaluate.agreement import pearson
-from fitting.objective import Target
+from fitting.objective import Target, subject_connectivity
+from fitting.progress import Reporter, silent
 from fitting.signal import Observation
 
 
@@ -52,7 +53,9 @@ def spearman_brown(r, length: float):
     return length * r / (1 + (length - 1) * r)
 
 
-def split_half_ceiling(recordings: Sequence[xr.DataArray], observation: Observation) -> Ceiling | None:
+def split_half_ceiling(
+    recordings: Sequence[xr.DataArray], observation: Observation, progress: Reporter = silent
+) -> Ceiling | None:
     r"""Noise ceiling from the two halves of every recording.
 
     Halves correlate by r, so whole recordings do as :func:`spearman_brown` says, and connectivity without noise
@@ -64,6 +67,7 @@ def split_half_ceiling(recordings: Sequence[xr.DataArray], observation: Observat
     recordings : sequence of DataArray (time, region)
         Those that the target is made of.
     observation : Observation
+    progress : callable, optional
 
     Returns
     -------
@@ -94,7 +98,9 @@ def split_half_ceiling(recordings: Sequence[xr.DataArray], observation: Observat
             second.append(piece.isel(time=slice(middle, 2 * middle)))
     if not first:
         return None
-    one, other = (np.asarray(Target.of_recordings(part, observation, False).fc) for part in (first, second))
+    one, other = (
+        np.asarray(Target.of_recordings(part, observation, False, progress=progress).fc) for part in (first, second)
+    )
     upper = np.triu_indices(len(one), 1)
     r = pearson(one[upper], other[upper])
     if not r > 0:
@@ -112,15 +118,14 @@ def _freedom(seconds: float, observation: Observation) -> float:
     return observation.effective_samples(seconds - 2 * observation.trim) - 1
 
 
-def group_ceiling(recordings: Sequence[xr.DataArray], observation: Observation) -> tuple[float, float] | None:
+def group_ceiling(
+    recordings: Sequence[xr.DataArray], observation: Observation, progress: Reporter = silent
+) -> tuple[float, float] | None:
     """:func:`subject_ceiling` of the connectivity of every subject; None of fewer than two."""
-    subjects: dict[str, list[xr.DataArray]] = {}
-    for recording in recordings:
-        subjects.setdefault(str(recording.attrs.get("subject", "")), []).append(recording)
-    if len(subjects) < 2:
+    if len({str(one.attrs.get("subject", "")) for one in recordings}) < 2:
         return None
-    targets = {subject: Target.of_recordings(own, observation, False) for subject, own in subjects.items()}
-    return subject_ceiling({subject: fc_target(np.asarray(t.fc), t.labels) for subject, t in targets.items()})
+    matrices = subject_connectivity(recordings, observation, progress)
+    return subject_ceiling(matrices) if len(matrices) > 1 else None
 
 
 def subject_ceiling(matrices: Mapping[str, xr.DataArray]) -> tuple[float, float]:

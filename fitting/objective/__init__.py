@@ -10,7 +10,7 @@ from fitting.objective.objective import (
     spectral_distance,
     terms_of,
 )
-from fitting.objective.target import Target
+from fitting.objective.target import Target, subject_connectivity
 
 __all__ = [
     "MEASURES",
@@ -21,5 +21,6 @@ __all__ = [
     "disattenuated_correlation",
     "least_reliability",
     "spectral_distance",
+    "subject_connectivity",
     "terms_of",
 ]

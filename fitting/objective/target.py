@@ -13,9 +13,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float
 
-from fitting.data import good_pieces
+from fitting.data import fc_target, good_pieces
+from fitting.devices import over_devices, rounds_over_devices
 from fitting.errors import InputError
 from fitting.programs import compiled
+from fitting.progress import Progress, Reporter, silent
 from fitting.signal import Observation
 
 
@@ -78,6 +80,7 @@ class Target:
         observation: Observation,
         spectrum: bool = True,
         stretch: float = float("inf"),
+        progress: Reporter = silent,
     ) -> Target:
         """Connectivity, and spectra if they are in model units, of one or several recordings.
 
@@ -96,6 +99,8 @@ class Target:
             Spectra are the geometric means of those of stretches of so many seconds. The logarithm of an estimate
             depends on how long it was estimated for, so it should be as long as what is compared with it
             (:attr:`fitting.predict.Predictor.stretch`).
+        progress : callable, optional
+            Told of every recording's connectivity, where there are several.
 
         Returns
         -------
@@ -116,24 +121,18 @@ class Target:
         pieces = [piece for one in recordings for piece in good_pieces(one, observation.shortest)[0]]
         for piece in pieces:
             _refuse_constant(piece)
-        subjects = [str(piece.attrs.get("subject", "")) for piece in pieces]
-        seconds = np.array([piece.sizes["time"] / float(piece.attrs["fs"]) for piece in pieces])
-        totals = {subject: sum(seconds[[s == subject for s in subjects]]) for subject in subjects}
-        shares = [t / totals[s] / len(totals) for s, t in zip(subjects, seconds, strict=True)]
+        seconds = _seconds_of_subjects(pieces)
 
-        def mean(function):
-            rates = [float(piece.attrs["fs"]) for piece in pieces]
-            programs = {fs: compiled(partial(function, fs=fs)) for fs in rates}
-            # Means are taken off before they fill the digits that 32 bits have.
-            centred = (piece.values - piece.values.mean(0, dtype=float) for piece in pieces)
-            values = [programs[fs](jnp.asarray(x)) for fs, x in zip(rates, centred, strict=True)]
-            return sum((share * value for share, value in zip(shares, values, strict=True)), jnp.zeros(()))
+        def mean(values):
+            return sum(_of_subjects(values, pieces).values(), jnp.zeros(())) / len(seconds)
 
         density = None
         if spectrum and all(piece.attrs.get("units") == "model" for piece in pieces):
-            logs = mean(lambda x, fs: _log_spectrum(observation.resample(x, fs), observation, stretch))
-            density = jnp.exp(logs)
-        fc = mean(observation.fc)
+            logs = _of_every(
+                lambda x, fs: _log_spectrum(observation.resample(x, fs), observation, stretch), pieces, silent
+            )
+            density = jnp.exp(mean(logs))
+        fc = mean(_of_every(observation.fc, pieces, progress))
         if not np.isfinite(fc).all():
             # Called by itself it says what is wrong, if it knows.
             for piece in pieces:
@@ -143,7 +142,7 @@ class Target:
                 f"connectivity of the recording is not finite: its signals reach {largest:.2g}; scale them to about "
                 f"one, or compute in 64 bits"
             )
-        return cls(fc, labels, density, float(seconds.sum()), people=len(totals))
+        return cls(fc, labels, density, float(sum(seconds.values())), people=len(seconds))
 
     def check_labels(self, labels: Sequence[str]):
         """Refuse a target whose regions are not these, in this order."""
@@ -225,6 +224,86 @@ def _log_spectrum(signals, observation: Observation, stretch: float):
     whole = len(signals) // length
     power = jax.vmap(observation.spectrum)(signals[: whole * length].reshape(whole, length, -1))
     return jnp.log(jnp.maximum(power, jnp.finfo(power.dtype).tiny)).mean(0)
+
+
+def _subject(piece: xr.DataArray) -> str:
+    return str(piece.attrs.get("subject", ""))
+
+
+def _seconds(piece: xr.DataArray) -> float:
+    return piece.sizes["time"] / float(piece.attrs["fs"])
+
+
+def _seconds_of_subjects(pieces: Sequence[xr.DataArray]) -> dict[str, float]:
+    return {one: sum(_seconds(p) for p in pieces if _subject(p) == one) for one in map(_subject, pieces)}
+
+
+def _of_subjects(values: Sequence[Array], pieces: Sequence[xr.DataArray]) -> dict[str, Array]:
+    """Means of the values of each subject's pieces, longer ones counting for more."""
+    means: dict[str, Array] = {}
+    for subject, seconds in _seconds_of_subjects(pieces).items():
+        own = [(v, p) for v, p in zip(values, pieces, strict=True) if _subject(p) == subject]
+        means[subject] = sum((_seconds(piece) / seconds * value for value, piece in own), jnp.zeros(()))
+    return means
+
+
+def subject_connectivity(
+    recordings: Sequence[xr.DataArray], observation: Observation, progress: Reporter = silent
+) -> dict[str, xr.DataArray]:
+    """Connectivity of every subject, over all its recordings: what :meth:`Target.of_recordings` is the mean of.
+
+    Parameters
+    ----------
+    recordings : sequence of DataArray (time, region)
+        Of the same regions in the same order.
+    observation : Observation
+    progress : callable, optional
+        Told of every recording, where there are several.
+
+    Returns
+    -------
+    dict of DataArray (region, other)
+        By subject.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fitting.data import recording
+    >>> from fitting.objective import subject_connectivity
+    >>> from fitting.signal import Observation
+    >>> signals = np.random.default_rng(0).standard_normal((2, 1000, 2))
+    >>> two = [recording(x, 100.0, ["A.L", "A.R"]).assign_attrs(subject=name) for x, name in zip(signals, ("01", "02"))]
+    >>> sorted(subject_connectivity(two, Observation()))
+    ['01', '02']
+    """
+    pieces = [piece for one in recordings for piece in good_pieces(one, observation.shortest)[0]]
+    means = _of_subjects(_of_every(observation.fc, pieces, progress), pieces)
+    return {subject: fc_target(np.asarray(fc), pieces[0]["region"].values.tolist()) for subject, fc in means.items()}
+
+
+def _alone(function):
+    """A compiled function of one element, with an axis of elements in front."""
+    program = compiled(function)
+    return lambda elements: program(elements[0])[None]
+
+
+def _of_every(function, pieces: Sequence[xr.DataArray], progress: Reporter) -> list[Array]:
+    """A function of signals and their rate, of every piece; those that are alike are shared out among all devices."""
+    alike: dict[tuple, list[int]] = {}
+    for number, piece in enumerate(pieces):
+        alike.setdefault((piece.shape, piece.dtype, float(piece.attrs["fs"])), []).append(number)
+    values: dict[int, Array] = {}
+    for (_, _, fs), numbers in alike.items():
+        one = partial(function, fs=fs)
+        every = over_devices(one) if len(numbers) > 1 else _alone(one)
+        for some in rounds_over_devices(len(numbers)):
+            # Means are taken off before they fill the digits that 32 bits have.
+            signals = (pieces[number].values for number in numbers[some])
+            centred = np.stack([x - x.mean(0, dtype=float) for x in signals])
+            values |= zip(numbers[some], map(jnp.asarray, every(jnp.asarray(centred))), strict=True)
+            if len(pieces) > 1:
+                progress(Progress("connectivity", len(values), len(pieces)))
+    return [values[number] for number in range(len(pieces))]
 
 
 def _refuse_constant(piece: xr.DataArray):

@@ -124,9 +124,9 @@ def test_people_in_new_orders_leak_as_new_people(split):
 def test_the_mean_of_several_people_leaks_less_than_one(split):
     """Errors that three pairs of regions have in common average out: the leak has to be that of as many people."""
     c, target = split
-    group, keys = replace(target, people=4, seconds=240.0), jax.random.split(jax.random.key(4), 8)
+    group, keys = replace(target, people=4, seconds=240.0), jax.random.split(jax.random.key(4), 32)
     one, several = ([leak_of_baselines(c, t, OBSERVATION, k, 1)["rank_one"] for k in keys] for t in (target, group))
-    error = np.sqrt((np.var(several, ddof=1) + np.var(one, ddof=1)) / 8)
+    error = np.sqrt((np.var(several, ddof=1) + np.var(one, ddof=1)) / 32)
     assert np.mean(one) - np.mean(several) > 2 * error
 
 

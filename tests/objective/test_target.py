@@ -1,12 +1,14 @@
 """Targets that are split into pairs to fit and pairs to hold out."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import labels_of, target_of
 
 from fitting import InputError
 from fitting.data import match, recording
-from fitting.objective import Target
+from fitting.objective import Target, subject_connectivity
+from fitting.progress import Progress
 from fitting.signal import Observation
 
 
@@ -56,3 +58,33 @@ def test_a_constant_part_of_the_signals_costs_no_digits(float32, rng):
 def test_what_is_no_target_gets_a_sentence(call, words, unchecked):
     with pytest.raises(InputError, match=words):
         call()
+
+
+def test_recordings_that_are_alike_are_shared_out_and_others_are_not_lost(rng):
+    """Seven runs of three lengths, rates and subjects, mixed: each subject's mean, by a plain loop, and theirs."""
+    observation, labels, told = Observation(low_pass=1.0), ["A.L", "B.L", "C.L"], []
+    kinds = [(30, 100.0, "1"), (20, 100.0, "2"), (30, 100.0, "3"), (20, 200.0, "1"), (30, 100.0, "2")]
+    kinds += [(20, 100.0, "1"), (30, 100.0, "1")]
+    runs = [
+        recording(rng.standard_normal((round(seconds * fs), 3)), fs, labels, subject=subject, run=str(number))
+        for number, (seconds, fs, subject) in enumerate(kinds)
+    ]
+    fcs = [np.asarray(observation.fc(jnp.asarray(r.values - r.values.mean(0)), r.fs)) for r in runs]
+    own = {
+        "1": (30 * fcs[0] + 20 * fcs[3] + 20 * fcs[5] + 30 * fcs[6]) / 100,
+        "2": (20 * fcs[1] + 30 * fcs[4]) / 50,
+        "3": fcs[2],
+    }
+    found = subject_connectivity(runs, observation, told.append)
+    assert list(found) == ["1", "2", "3"]
+    for subject, fc in own.items():
+        np.testing.assert_allclose(found[subject].values, fc, rtol=1e-9, atol=1e-12)
+        assert found[subject]["region"].values.tolist() == labels
+    assert told[-1] == Progress("connectivity", 7, 7)
+    assert [p.done for p in told] == sorted({p.done for p in told})
+    target = Target.of_recordings(runs, observation, progress=told.append)
+    np.testing.assert_allclose(target.fc, sum(own.values()) / 3, rtol=1e-9, atol=1e-12)
+    assert (target.seconds, target.people) == (180.0, 3)
+    told.clear()
+    Target.of_recordings(runs[:1], observation, progress=told.append)
+    assert not told
