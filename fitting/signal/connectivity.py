@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from fitting.signal.smoothed import orthogonal_envelope, pair_products, smoothed
 from fitting.signal.spectral import hilbert, resample
 from fitting.signal.zero_phase import zero_phase_band_pass, zero_phase_low_pass
 
-#: Bytes that the intermediate of one group of regions may take in :func:`envelope_fc`: little more than a cache.
+#: Bytes that the envelopes of one group of pairs may take in :func:`envelope_fc`: little more than a cache.
 GROUP_BYTES = 2.5e6
 
 #: Bytes of intermediates that a gradient of :func:`envelope_fc` keeps rather than computes again.
@@ -193,6 +194,19 @@ def _by_groups(rows, regions, regions_at_once, kept):
     return jax.tree.map(lambda x: x.reshape(members.size, -1)[:regions], results)
 
 
+def _by_tiles(tile, ours, theirs, side):
+    """A function of some regions and some others, of all of them: square by square, each computed again in a gradient.
+
+    Trees of arrays (region, ...), of which ``tile`` gets so many rows each; it returns arrays (our, their).
+    """
+    regions = len(jax.tree.leaves(ours)[0])
+    count = -(-regions // max(1, side))
+    groups = np.arange(count * -(-regions // count)).reshape(count, -1) % regions
+    ours, theirs = jax.tree.map(lambda x: x[groups], (ours, theirs))
+    squares = lax.map(lambda some: lax.map(partial(jax.checkpoint(tile), some), theirs), ours)
+    return jax.tree.map(lambda x: x.swapaxes(1, 2).reshape(groups.size, -1)[:regions, :regions], squares)
+
+
 def _products_of_filtered(z, envelope, smooth):
     """Where envelopes are only low-pass filtered, products need no filtered envelope."""
     samples, regions = envelope.shape
@@ -214,22 +228,23 @@ def _products_of_filtered(z, envelope, smooth):
 
 
 def _products_of_processed(z, envelope, smooth):
-    """Whatever else is done to envelopes: do it, for some regions at a time."""
+    """Whatever else is done to envelopes: do it, for the pairs of some regions with some others at a time."""
     plain = smooth(envelope.T)
     plain_floor, plain = _rounding(plain), _demean(plain)
     z, unit, least = z.T, _phase(z, _negligible(envelope.T**2)[:, 0]).T, _rounding(envelope.T)
 
-    def rows(members):
-        orthogonal = orthogonal_envelope(z, unit, members, axis=0)
+    def tile(ours, theirs):
+        (z, least), (unit, plain) = ours, theirs
+        orthogonal = orthogonal_envelope(z, unit, axis=0)
         rest = smooth(orthogonal)
         floor, rest = _rounding(rest), _demean(rest)
         # Logarithms make numbers like any others of the rounding that copies of a signal leave.
-        nothing = _sum(orthogonal**2) <= least[members, None]
-        floor = jnp.where(nothing, jnp.inf, floor if smooth.log else floor + least[members, None])
+        nothing = _sum(orthogonal**2) <= least[:, None]
+        floor = jnp.where(nothing, jnp.inf, floor if smooth.log else floor + least[:, None])
         return _sum(rest * plain), _sum(rest**2), floor
 
-    group = int(GROUP_BYTES / (envelope.size * envelope.dtype.itemsize))
-    covariance, variance, floor = _by_groups(rows, len(z), group, kept=False)
+    side = math.isqrt(int(GROUP_BYTES / (envelope.shape[0] * envelope.dtype.itemsize)))
+    covariance, variance, floor = _by_tiles(tile, (z, least), (unit, plain), side)
     return covariance, variance, _sum(plain**2), floor, plain_floor
 
 

@@ -206,12 +206,12 @@ def _(axis, primals, tangents):
     return _cross(ours, theirs, axis), product(d_ours, theirs) + product(ours, d_theirs)
 
 
-def orthogonal_envelope(z, unit, members, axis: int = 1):
-    """``|Im(z_i conj(unit_j))|`` of members i and all j: Hipp et al., eq. 2.
+def orthogonal_envelope(z, unit, axis: int = 1):
+    """``|Im(z_i conj(unit_j))|`` of all i and j: Hipp et al., eq. 2.
 
-    Regions are along ``axis``, samples along the other: (sample, member, region), or (member, region, sample).
+    Regions are along ``axis``, samples along the other: (sample, i, j), or (i, j, sample).
     """
-    return jnp.abs(_cross(jnp.take(z, members, axis), unit, axis))
+    return jnp.abs(_cross(z, unit, axis))
 
 
 @jax.custom_jvp
@@ -253,7 +253,7 @@ def pair_products(
     ``blocks`` are analytic signals in the plan's order, ``few`` some of their samples, with the first
     and the last; ``phase`` gives ``z / |z|``; ``members`` are the regions made orthogonal to all.
     """
-    some = orthogonal_envelope(few, phase(few), members)
+    some = orthogonal_envelope(few[:, members], phase(few))
     pairs = some.shape[1:]
     # Any level near the mean keeps rounding of the mean out of the variance; few samples tell it.
     ends = jnp.stack([some[0], some[-1], lax.stop_gradient(some.mean(0))]).reshape(3, -1)
@@ -262,7 +262,7 @@ def pair_products(
     def one(carry, block):
         state, energy, total, covariance = carry
         kind, z, dual = block
-        samples = orthogonal_envelope(z, phase(z), members).reshape(len(z), -1)
+        samples = orthogonal_envelope(z[:, members], phase(z)).reshape(len(z), -1)
         v, state = plan.step(kind, samples, ends, state)
         code = v[:-1]
         covariance = covariance + _row_products(code.reshape(-1, *pairs), dual[:, None])
