@@ -242,7 +242,8 @@ def stages_of(config: DictConfig, simulation: Simulation) -> list[Stage]:
     polish = plain(config.polish)
 
     def polishing():
-        return Polish(adam(0, polish["learning_rate"]), polish["steps"], clip=config.fit.clip, predictor=simulation)
+        with setting("polish"):
+            return Polish(adam(0, polish["learning_rate"]), polish["steps"], clip=config.fit.clip, predictor=simulation)
 
     makers = {
         "start": StableStart,

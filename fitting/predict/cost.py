@@ -37,7 +37,7 @@ GRADIENT, KEPT, KEPT_FOR_GRADIENT = 3.3, 2.0, 5.3
 #: Seconds of a value and gradient of orthogonalised envelope connectivity, per pair of regions and sample; which part
 #: of them the value alone takes, and connectivity that is not orthogonalised; and how much longer it takes where
 #: envelopes go through a finite impulse response.
-CONNECTIVITY_SECONDS, VALUE, PLAIN, FIR = 1.1e-8, 0.25, 0.1, 3.5
+CONNECTIVITY_SECONDS, VALUE, PLAIN, FIR = 1.1e-8, 0.25, 0.1, 3.0
 
 #: Seconds of a value and gradient by linear response, per frequency: times regions squared, and cubed.
 RESPONSE_SECONDS = (3.4e-7, 8.8e-10)

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -426,6 +427,9 @@ def bad(tmp_path):
     yield ["simulation.duration=1 s"], "simulation: a simulation of 1 s leaves"
     yield ["network.node=wilson"], "choose from"
     yield ["precision=16"], "32 or 64"
+    yield ["simulation.precision=16"], "simulation: precision must be 32 or 64 bits; got 16"
+    yield ["simulation.precision=64"], "simulation: JAX computes in 32 bits; 64 need its setting jax_enable_x64"
+    yield ["solver=response_then_simulate", "polish.steps=-1"], "polish: steps (-1)"
     yield ["device=gpu"], "JAX sees none"
     yield ["fit.clip=-1"], "must be at least 1, clip"
     yield ["search.population=1"], "search: search population must be at least 4"
@@ -452,7 +456,7 @@ def test_bad_command_lines_get_a_sentence_and_no_traceback(tmp_path):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", overrides=["experiment=debug", *overrides])
         try:
-            with pytest.raises((InputError, Exception), match=words.replace("[", r"\[")) as caught:
+            with pytest.raises((InputError, Exception), match=re.escape(words)) as caught:
                 build.setup(config)
         finally:
             import jax
@@ -813,6 +817,7 @@ def test_settings_of_jax_are_made_before_it_computes(script):
     """Importing the library makes JAX compute, and a setting made after that is not heard."""
     code = f"""
 import os
+import re
 from jax._src import xla_bridge
 really = os.environ.setdefault
 def watched(name, value):
