@@ -20,13 +20,8 @@ from fitting.predict.cost import connectivity_seconds
 from fitting.progress import Progress, Reporter, silent
 from fitting.signal import Observation, upper_pairs
 
-#: People whose independent signals are drawn, at least where so many are asked for: beyond, they are used again.
+#: People whose signals are drawn, where a data set has no more and all data sets together do: then they are used again.
 PEOPLE = 20
-
-
-def _samples(target: Target, observation: Observation) -> int:
-    """Of one person's signals."""
-    return round(target.seconds / target.people * observation.fs)
 
 
 def _drawn(target: Target, count: int) -> int:
@@ -39,7 +34,7 @@ def _matrices(target: Target, observation: Observation, key, people: int) -> Ite
 
     Noise needs no more than 32 bits, in which connectivity takes half the time.
     """
-    shape = (_samples(target, observation), len(target.labels))
+    shape = (round(target.seconds / target.people * observation.fs), len(target.labels))
 
     def person(key):
         return observation.fc(jax.random.normal(key, shape, jnp.float32), observation.fs)

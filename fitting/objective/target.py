@@ -111,16 +111,7 @@ class Target:
         InputError
             If there is none, regions differ, nothing is left of one, or a signal is constant.
         """
-        if isinstance(recordings, xr.DataArray):
-            raise InputError("a target is made of a list of recordings, also of one: [recording]")
-        if not recordings:
-            raise InputError("a target needs at least one recording")
-        labels = recordings[0]["region"].values.tolist()
-        if any(one["region"].values.tolist() != labels for one in recordings):
-            raise InputError("recordings must have the same regions in the same order; match them first")
-        pieces = [piece for one in recordings for piece in good_pieces(one, observation.shortest)[0]]
-        for piece in pieces:
-            _refuse_constant(piece)
+        pieces = _pieces(recordings, observation)
         seconds = _seconds_of_subjects(pieces)
 
         def mean(values):
@@ -142,7 +133,9 @@ class Target:
                 f"connectivity of the recording is not finite: its signals reach {largest:.2g}; scale them to about "
                 f"one, or compute in 64 bits"
             )
-        return cls(fc, labels, density, float(sum(seconds.values())), people=len(seconds))
+        return cls(
+            fc, recordings[0]["region"].values.tolist(), density, float(sum(seconds.values())), people=len(seconds)
+        )
 
     def check_labels(self, labels: Sequence[str]):
         """Refuse a target whose regions are not these, in this order."""
@@ -226,6 +219,21 @@ def _log_spectrum(signals, observation: Observation, stretch: float):
     return jnp.log(jnp.maximum(power, jnp.finfo(power.dtype).tiny)).mean(0)
 
 
+def _pieces(recordings: Sequence[xr.DataArray], observation: Observation) -> list[xr.DataArray]:
+    """What there is to use of recordings, which must be of the same regions."""
+    if isinstance(recordings, xr.DataArray):
+        raise InputError("a target is made of a list of recordings, also of one: [recording]")
+    if not recordings:
+        raise InputError("a target needs at least one recording")
+    labels = recordings[0]["region"].values.tolist()
+    if any(one["region"].values.tolist() != labels for one in recordings):
+        raise InputError("recordings must have the same regions in the same order; match them first")
+    pieces = [piece for one in recordings for piece in good_pieces(one, observation.shortest)[0]]
+    for piece in pieces:
+        _refuse_constant(piece)
+    return pieces
+
+
 def _subject(piece: xr.DataArray) -> str:
     return str(piece.attrs.get("subject", ""))
 
@@ -255,7 +263,6 @@ def subject_connectivity(
     Parameters
     ----------
     recordings : sequence of DataArray (time, region)
-        Of the same regions in the same order.
     observation : Observation
     progress : callable, optional
         Told of every recording, where there are several.
@@ -264,6 +271,11 @@ def subject_connectivity(
     -------
     dict of DataArray (region, other)
         By subject.
+
+    Raises
+    ------
+    InputError
+        If there is none, regions differ, nothing is left of one, or a signal is constant.
 
     Examples
     --------
@@ -276,7 +288,7 @@ def subject_connectivity(
     >>> sorted(subject_connectivity(two, Observation()))
     ['01', '02']
     """
-    pieces = [piece for one in recordings for piece in good_pieces(one, observation.shortest)[0]]
+    pieces = _pieces(recordings, observation)
     means = _of_subjects(_of_every(observation.fc, pieces, progress), pieces)
     return {subject: fc_target(np.asarray(fc), pieces[0]["region"].values.tolist()) for subject, fc in means.items()}
 

@@ -85,6 +85,8 @@ def test_recordings_that_are_alike_are_shared_out_and_others_are_not_lost(rng):
     target = Target.of_recordings(runs, observation, progress=told.append)
     np.testing.assert_allclose(target.fc, sum(own.values()) / 3, rtol=1e-9, atol=1e-12)
     assert (target.seconds, target.people) == (180.0, 3)
+    with pytest.raises(InputError, match="the same regions in the same order"):
+        subject_connectivity([runs[0], runs[1].isel(region=[1, 0, 2])], observation)
     told.clear()
     Target.of_recordings(runs[:1], observation, progress=told.append)
     assert not told
