@@ -26,6 +26,7 @@ from fitting.evaluate.uncertainty import (
 )
 from fitting.optimize import Problem, Surroundings
 from fitting.optimize.expansion import cross, differences
+from fitting.optimize.problem import repeated
 from fitting.programs import compiled
 from fitting.progress import Progress, Reporter, silent
 
@@ -122,7 +123,7 @@ def measure_surroundings(
     moves = step * cross(len(names))
     keys = jnp.tile(jax.random.split(key, seeds), len(moves))
     count = len(keys)
-    points = {name: np.repeat(np.asarray(value)[None], count, axis=0) for name, value in point.items()}
+    points = repeated(point, count)
     points |= {name: points[name] + np.repeat(moves[:, i], seeds) for i, name in enumerate(names)}
     values: list[float] = []
     for some in rounds_over_devices(count, problem.at_once()):

@@ -20,7 +20,7 @@ from fitting.predict.cost import connectivity_seconds
 from fitting.progress import Progress, Reporter, silent
 from fitting.signal import Observation, upper_pairs
 
-#: People whose signals are drawn, where a data set has no more and all data sets together do: then they are used again.
+#: Most people whose signals are drawn, unless one data set has more. Data sets that need more use people again.
 PEOPLE = 20
 
 

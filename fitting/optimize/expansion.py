@@ -14,7 +14,7 @@ import numpy as np
 
 from fitting.devices import over_devices
 from fitting.objective import Terms
-from fitting.optimize.problem import Problem
+from fitting.optimize.problem import Problem, repeated
 from fitting.programs import compiled
 
 #: Displacement of each parameter in the unconstrained space, for differences of predictions.
@@ -202,9 +202,8 @@ class Linearized:
         """Terms and predictions at points (point, parameter): of all keys at the first point, then at the second."""
         points = np.asarray(points)
         every, count = np.repeat(points, len(keys), axis=0), len(points) * len(keys)
-        whole = {name: np.tile(value, (count, *[1] * np.ndim(value))) for name, value in self.point.items()}
         moving = dict(zip(self.names, every.T, strict=True))
-        return self.problem.evaluated(whole | moving, jnp.tile(self._seeds(keys), len(points)))
+        return self.problem.evaluated(repeated(self.point, count) | moving, jnp.tile(self._seeds(keys), len(points)))
 
     def predict(self, x: np.ndarray):
         """Predictions of every seed."""

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from fitting.devices import local_devices, over_devices, rounds_over_devices, turns
 from fitting.errors import InputError
 from fitting.optimize.fit import Fit, GradientHealth
-from fitting.optimize.problem import Problem
+from fitting.optimize.problem import Problem, repeated
 from fitting.optimize.search import search_closer
 from fitting.optimize.storage import Store
 from fitting.predict import Cost
@@ -79,8 +79,9 @@ class GradientCheck:
         flat, restore = ravel_pytree({name: jnp.asarray(value) for name, value in point.items()})
 
         def losses(x):
-            point = jax.tree.map(lambda value: np.repeat(value[None], self.seeds, axis=0), restore(x))
-            return single.losses(point, keys, single.at_once(gradient=True)).loss.astype(float)
+            return single.losses(repeated(restore(x), self.seeds), keys, single.at_once(gradient=True)).loss.astype(
+                float
+            )
 
         norm: dict[str, float] = {}
         forward_error = float("nan")

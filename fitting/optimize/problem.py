@@ -20,6 +20,11 @@ from fitting.predict import Prediction, Predictor
 from fitting.programs import compiled
 
 
+def repeated(point: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
+    """A point as so many equal points (element, ...), for :meth:`Problem.evaluated`."""
+    return {name: np.repeat(np.asarray(value)[None], count, axis=0) for name, value in point.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """What is fitted to what.
@@ -159,8 +164,8 @@ class Problem:
 
     def predicted(self, point: Mapping[str, Any], key) -> Prediction:
         """The prediction at one unconstrained point, of the one noise seed of this very key."""
-        one = {name: np.asarray(value)[None] for name, value in point.items()}
-        return jax.tree.map(lambda x: jnp.asarray(x[0]), self.evaluated(one, key[None])[1])
+        _, predictions = self.evaluated(repeated(point, 1), key[None])
+        return jax.tree.map(lambda x: jnp.asarray(x[0]), predictions)
 
     def losses(self, points: Mapping[str, Any], keys, batch: int | None = None) -> Terms:
         """Terms of many unconstrained points (element, ...), each averaged over the noise seeds of its key."""

@@ -16,7 +16,7 @@ import numpy as np
 from fitting.devices import device_count, local_devices, on_gpu, side_by_side, turns
 from fitting.errors import InputError
 from fitting.optimize.fit import Candidate, Fit, SearchResult, ranked, stage_key
-from fitting.optimize.problem import Problem
+from fitting.optimize.problem import Problem, repeated
 from fitting.optimize.storage import Store, identity
 from fitting.predict import Cost
 from fitting.progress import Progress, Reporter, silent
@@ -193,8 +193,7 @@ def evaluator(problem: Problem, point: Mapping[str, Any], names, batch: int | No
 
     def evaluate(candidates, key):
         count = len(candidates)
-        points = {name: np.tile(value, (count, *[1] * np.ndim(value))) for name, value in point.items()}
-        points |= dict(zip(names, np.asarray(candidates).T, strict=True))
+        points = repeated(point, count) | dict(zip(names, np.asarray(candidates).T, strict=True))
         terms = problem.losses(points, jnp.tile(key, count), batch)
         return np.stack([terms.loss, terms.fc_correlation]).astype(float)
 
