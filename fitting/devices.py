@@ -121,54 +121,20 @@ def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., 
         rounds = turns(count, batch)
         size = math.ceil(count / (device_count() * rounds))
         if size not in programs:
-            programs[size] = compiled(partial(_of_all, function, mesh, size), whole)
+            programs[size] = compiled(partial(_of_all, function, mesh), whole)
         program = programs[size]
         first, each = jax.process_index() * rounds * mesh.size * size, mesh.size * size
-        elements, common = jax.tree.map(jnp.asarray, elements), jax.device_put(common, whole)
+        elements, common = jax.device_put(elements), jax.device_put(common, whole)
         results = []
         for number in range(rounds):
-            own = np.minimum(first + number * each + np.arange(each), count - 1)
-            placed = jax.device_put(jax.tree.map(lambda x: x[own], elements), split)  # noqa: B023
-            results.append(program(placed, common))
-        gathered = jax.tree.map(lambda *parts: np.concatenate([np.asarray(part) for part in parts]), *results)
+            own = first + number * each + np.arange(each)
+            at = jax.device_put(own)
+            taken = jax.tree.map(lambda x: jnp.take(x, at, axis=0, mode="clip"), elements)  # noqa: B023
+            results.append(program(*jax.device_put((taken, own < count), split), common))
+        gathered = jax.tree.map(lambda *parts: np.concatenate(parts), *jax.device_get(results))
         if jax.process_count() > 1:
             gathered = multihost_utils.process_allgather(gathered, tiled=True)
         return jax.tree.map(lambda x: np.asarray(x)[:count], gathered)
-
-    return every
-
-
-def over_own_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., Any]:
-    """As :func:`over_devices`, as part of a compiled program, and on the devices of this process only.
-
-    Parameters
-    ----------
-    function, batch
-        See :func:`over_devices`.
-
-    Returns
-    -------
-    callable
-        Of a tree of arrays whose first axis is the elements, and of what is common; returns a tree of arrays with that
-        axis, whole on every device, so that sums over it add in one order however many devices there are.
-
-    Examples
-    --------
-    >>> import jax, jax.numpy as jnp
-    >>> from fitting.devices import over_own_devices
-    >>> mean = jax.jit(lambda x: over_own_devices(lambda row: row.sum())(x).mean())
-    >>> mean(jnp.ones((3, 2))).item()
-    2.0
-    """
-    mesh = _mesh()
-
-    def every(elements, *common):
-        count = len(jax.tree.leaves(elements)[0])
-        size = math.ceil(count / mesh.size)
-        own = np.minimum(np.arange(mesh.size * size), count - 1)
-        gathered = _of_all(function, mesh, min(size, batch), jax.tree.map(lambda x: x[own], elements), common)
-        gathered = lax.with_sharding_constraint(gathered, NamedSharding(mesh, P()))
-        return jax.tree.map(lambda x: x[:count], gathered)
 
     return every
 
@@ -177,16 +143,23 @@ def _mesh() -> Mesh:
     return Mesh(np.asarray(local_devices()), ("element",))
 
 
-def _of_all(function, mesh, size, elements, common):
-    """A function of every element, as many on each device of the mesh, ``size`` of them side by side."""
+def _of_all(function, mesh, elements, asked, common):
+    """A function of every element, as many on each device of the mesh, those of a device side by side."""
 
-    def of_one_device(elements, common):
-        return lax.map(lambda element: function(element, *common), elements, batch_size=size if size > 1 else None)
+    def of_one_device(elements, asked, common):
+        one = lambda element: function(element, *common)  # noqa: E731
+        if len(asked) > 1:
+            return jax.vmap(one)(elements)
+        # What only fills a round up would slow down the cores that compute what was asked for.
+        element = jax.tree.map(lambda x: x[0], elements)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, element))
+        return jax.tree.map(lambda x: x[None], lax.cond(asked[0], one, lambda _: nothing, element))
 
+    of_each = P("element")
     share = jax.shard_map(
-        of_one_device, mesh=mesh, in_specs=(P("element"), P()), out_specs=P("element"), check_vma=False
+        of_one_device, mesh=mesh, in_specs=(of_each, of_each, P()), out_specs=of_each, check_vma=False
     )
-    return share(elements, common)
+    return share(elements, asked, common)
 
 
 def rounds_over_devices(count: int, batch: int = 1):

@@ -1,11 +1,10 @@
-"""The local stage of a fit: Optax on the unconstrained parameters, one compiled step at a time."""
+"""The local stage of a fit: Optax on the unconstrained parameters."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -21,7 +20,6 @@ from fitting.optimize.interrupt import Interrupt
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Record, Store, identity
 from fitting.predict import Cost, Predictor
-from fitting.programs import outlined
 from fitting.progress import Progress, Reporter, silent
 
 #: Least seconds between two savings.
@@ -130,23 +128,20 @@ class Descent:
     def run(self, fit: Fit, key, progress: Reporter = silent, store: Store | None = None) -> Fit:
         """See :class:`fitting.optimize.Stage`."""
         problem, step_key, check_key = fit.problem, *jax.random.split(key)
-        if fit.gradients is not None and fit.gradients.usable:
-            problem = replace(problem, seeds=max(problem.seeds, fit.gradients.seeds))
+        health = fit.gradients
+        seeds = max(problem.seeds, health.seeds if health is not None and health.usable else 1)
         own = self.optimizer or adam(self.steps)
         optimizer = optax.chain(optax.clip_by_global_norm(self.clip), own)
         start = jax.tree.map(jnp.asarray, fit.candidates[0].point)
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LENGTHS}
-        settings |= {"optimizer": own, "problem": problem, "start": start, "key": jax.random.key_data(key).tolist()}
+        settings |= {"optimizer": own, "problem": replace(problem, seeds=seeds), "start": start}
+        settings |= {"key": jax.random.key_data(key).tolist()}
         record = (store or Store()).record(self.name, identity(settings))
         rows, point, memory = _restore(record, start, optimizer.init(start))
         progress(Progress(self.name, len(rows), self.steps, "compiling"))
-        step, arrays = outlined(guarded_step(problem.value_and_grad, optimizer), point, memory, step_key)
-        compiled = step.lower(arrays, point, memory, step_key).compile()
-        analysis = compiled.memory_analysis()
-        status, rows, point = self._descend(
-            problem, partial(compiled, arrays), (rows, point, memory), step_key, record, progress
-        )
-        chosen, best = self._choose(problem, rows, point, start, check_key)
+        steps = guarded_steps(problem, optimizer, seeds)
+        status, rows, point = self._descend(problem, steps, (rows, point, memory), step_key, record, progress)
+        chosen, best = self._choose(problem, seeds, rows, point, start, check_key)
         status, sentence = verdict(problem, status, best)
         bad = sum(not row["finite"] for row in rows)
         notes = [sentence] if sentence else []
@@ -164,11 +159,10 @@ class Descent:
             history=_history(rows),
             bad_steps=bad,
             around=None,  # of another point
-            bytes=int(getattr(analysis, "temp_size_in_bytes", 0)) if analysis else 0,
             notes=(*fit.notes, *notes),
         )
 
-    def _descend(self, problem: Problem, step: Callable, state, key, record: Record, progress: Reporter):
+    def _descend(self, problem: Problem, steps: Callable, state, key, record: Record, progress: Reporter):
         """Take steps until one of the reasons to stop; returns it, a row for each step, and the last point."""
         rows, point, memory = state
         saved = time.perf_counter()
@@ -181,7 +175,7 @@ class Descent:
                 tick = time.perf_counter()
                 here = jax.random.fold_in(key, len(rows) if self.fresh_noise else 0)
                 values = _plain(problem.parameters.reported(point))
-                moved, new_memory, terms, norm, finite = jax.block_until_ready(step(point, memory, here))
+                ((moved, new_memory, terms, norm, finite),) = jax.block_until_ready(steps([(point, memory)], here))
                 seconds = time.perf_counter() - tick
                 numbers = (*map(float, (*terms, norm)), bool(finite), seconds)
                 row: dict[str, Any] = dict(zip(MEASURES, numbers, strict=True))
@@ -224,7 +218,7 @@ class Descent:
         noise = np.sqrt(before.var(ddof=1) / n + after.var(ddof=1) / n)
         return bool(before.mean() - after.mean() < max(self.tolerance, noise))
 
-    def _choose(self, problem: Problem, rows, last, start, key):
+    def _choose(self, problem: Problem, seeds: int, rows, last, start, key):
         """The best of the average of the last points, the best step and the start, on noise new to all of them."""
         good = _finite(rows)
         if not good:
@@ -233,9 +227,10 @@ class Descent:
         average = {name: jnp.asarray(np.mean([point[name] for point in recent], axis=0)) for name in last}
         best = jax.tree.map(jnp.asarray, min(good, key=lambda row: row["loss"])["point"])
         candidates = {"average": average, "best step": best, "start": start}
-        points = jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), CHECKS, axis=0), *candidates.values())
-        keys = jnp.tile(jax.random.split(key, CHECKS), len(candidates))
-        losses = problem.losses(points, keys).loss.reshape(len(candidates), CHECKS)
+        each = CHECKS * seeds
+        points = jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), each, axis=0), *candidates.values())
+        terms, _ = problem.evaluated(points, jnp.tile(jax.random.split(key, each), len(candidates)))
+        losses = terms.loss.reshape(len(candidates), each)
         chosen = list(candidates)[int(np.argmin(ranked(losses.mean(1))))]
         return chosen, candidates[chosen]
 
@@ -303,20 +298,32 @@ def unreliable(reliabilities, replicates: int) -> list[str]:
     ]
 
 
-def guarded_step(value_and_grad: Callable, optimizer: Optimizer):
-    """One step, ``(point, memory, key)`` to ``(point, memory, terms, norm, finite)``; it stays where not finite."""
+def guarded_steps(problem: Problem, optimizer: Optimizer, seeds: int):
+    """One step of each of several candidates, with the same noise seeds for all of them.
 
-    def advance(point, memory, key):
-        (loss, terms), gradient = value_and_grad(point, key)
+    A function of pairs of a point and the optimiser's memory, and of a key, that returns ``(point, memory, terms, norm,
+    finite)`` for each; one stays where its loss or gradient is not finite.
+    """
+
+    @jax.jit
+    def advance(point, memory, terms, gradient):
         norm = optax.tree.norm(gradient)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        finite = jnp.isfinite(terms.loss) & jnp.isfinite(norm)
         safe = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), gradient)
         updates, new_memory = optimizer.update(safe, memory, point)
         new_point = optax.apply_updates(point, updates)
         keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)  # noqa: E731
         return keep(new_point, point), keep(new_memory, memory), terms, norm, finite
 
-    return advance
+    def steps(states, key):
+        count = len(states)
+        points = jax.tree.map(lambda *each: np.repeat(np.stack(each), seeds, axis=0), *(point for point, _ in states))
+        every = problem.gradients(points, jnp.tile(jax.random.split(key, seeds), count))
+        means = jax.tree.map(lambda x: x.reshape(count, seeds, *x.shape[1:]).mean(1), every)
+        each = jax.device_put([jax.tree.map(lambda x: x[number], means) for number in range(count)])  # noqa: B023
+        return [advance(*state, *own) for state, own in zip(states, each, strict=True)]
+
+    return steps
 
 
 def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,8 +122,6 @@ class Fit:
     search, gradients, race, around
         What these stages have to tell, where they took part; the last one is :class:`fitting.optimize.Refine`.
     seconds, compile_seconds : float
-    bytes : int
-        What a compiled step holds at once, beside its inputs.
     notes : tuple of str
         Sentences that a reader must know.
     """
@@ -143,7 +141,6 @@ class Fit:
     around: Any = None
     seconds: float = 0.0
     compile_seconds: float = 0.0
-    bytes: int = 0
     notes: tuple[str, ...] = ()
 
     @classmethod

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from fitting.devices import local_devices, over_devices, rounds_over_devices, turns
+from fitting.devices import local_devices, turns
 from fitting.errors import InputError
 from fitting.optimize.fit import Fit, GradientHealth
 from fitting.optimize.problem import Problem, repeated
@@ -64,8 +64,7 @@ class GradientCheck:
         progress(Progress(self.name, 1, 1, health.reason))
         fit = replace(fit, gradients=health)
         if health.usable:
-            predictor = fit.problem.predictor.horizons()[health.horizon]
-            return replace(fit, problem=replace(fit.problem, predictor=predictor))
+            return replace(fit, problem=fit.problem.predicted_by(fit.problem.predictor.horizons()[health.horizon]))
         if fit.search is None:
             note = f"Gradients are not to be trusted here ({health.reason}); search first."
             return replace(fit, notes=(*fit.notes, note))
@@ -74,21 +73,19 @@ class GradientCheck:
 
     def measure(self, problem: Problem, point: Mapping[str, Any], key) -> GradientHealth:
         """What gradients are worth at an unconstrained point."""
-        single = replace(problem, seeds=1)
         keys = jax.random.split(key, self.seeds)
         flat, restore = ravel_pytree({name: jnp.asarray(value) for name, value in point.items()})
 
         def losses(x):
-            return single.losses(repeated(restore(x), self.seeds), keys, single.at_once(gradient=True)).loss.astype(
-                float
-            )
+            terms, _ = problem.evaluated(repeated(restore(x), self.seeds), keys, problem.at_once(gradient=True))
+            return terms.loss.astype(float)
 
         norm: dict[str, float] = {}
         forward_error = float("nan")
         tried = []
         for name, predictor in problem.predictor.horizons().items():
-            cut = replace(single, predictor=predictor)
-            gradients = self._gradients(cut, point, np.asarray(flat), keys)
+            _, every = problem.predicted_by(predictor).gradients(repeated(point, self.seeds), keys)
+            gradients = np.asarray(jax.vmap(lambda each: ravel_pytree(each)[0])(every), float)
             mean = gradients.mean(0)
             norm[name] = float(np.linalg.norm(mean))
             if not np.isfinite(norm[name]) or norm[name] == 0:
@@ -96,7 +93,7 @@ class GradientCheck:
                 continue
             downhill = -mean / norm[name]
             if not tried and self.forward:
-                forward_error = _forward_error(single, restore, flat, keys[0], gradients[0], downhill)
+                forward_error = _forward_error(problem, restore, flat, keys[0], gradients[0], downhill)
             after, here, before = (losses(flat + s * self.step * downhill) for s in (1, 0, -1))
             measured = float((after - before).mean() / (2 * self.step))
             agreement = float(-norm[name] / measured) if measured else float("inf")
@@ -116,15 +113,9 @@ class GradientCheck:
             else:
                 # As many as make the mean of a step stand out by one standard error; steps average further.
                 needed = int(np.clip(np.ceil(ratio**-2.0), 1, self.most_seeds))
-                each = {n: np.asarray(jax.vmap(restore)(jnp.asarray(gradients))[n]) for n in point}
-                signal = {n: _signal(values) for n, values in each.items()}
+                signal = {n: _signal(np.asarray(values, float)) for n, values in every.items()}
                 return GradientHealth(True, words, name, needed, norm, agreement, forward_error, signal)
         return GradientHealth(False, "; ".join(tried), "", 1, norm, float("nan"), forward_error, {})
-
-    def _gradients(self, problem: Problem, point, flat, keys):
-        every, points = gradients_over_devices(problem, point), np.tile(flat, (self.seeds, 1))
-        rounds = rounds_over_devices(self.seeds, problem.at_once(gradient=True))
-        return np.concatenate([every(points[some], keys[some])[1] for some in rounds]).astype(float)
 
     def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
@@ -134,25 +125,10 @@ class GradientCheck:
         return Cost(seconds, min(len(local_devices()), self.seeds) * backward.bytes)
 
 
-def gradients_over_devices(problem: Problem, point: Mapping[str, Any]):
-    """A function of points (candidate, number) and keys that gives losses and gradients, on all devices.
-
-    Points are those of :func:`jax.flatten_util.ravel_pytree`.
-    """
-    restore = ravel_pytree({name: jnp.asarray(value) for name, value in point.items()})[1]
-
-    def one(element):
-        x, key = element
-        return jax.value_and_grad(lambda x: problem.value(restore(x), key)[0])(x)
-
-    every = over_devices(one, problem.at_once(gradient=True))
-    return lambda points, keys: every((jnp.asarray(points, jnp.result_type(float)), keys))
-
-
 def _forward_error(problem: Problem, restore, flat, key, gradient, downhill) -> float:
     """Relative difference of forward and reverse mode along a direction."""
     ahead = replace(problem, predictor=problem.predictor.forward_mode())
-    along = compiled(lambda x, d: jax.jvp(lambda x: ahead.value(restore(x), key)[0], (x,), (d,))[1])
+    along = compiled(lambda x, d: jax.jvp(lambda x: ahead.value_of_seed(restore(x), key)[0], (x,), (d,))[1])
     reverse = gradient @ downhill
     return float(abs(along(flat, jnp.asarray(downhill, flat.dtype)) - reverse) / max(abs(reverse), 1e-30))
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fitting.devices import over_devices, over_own_devices, side_by_side
+from fitting.devices import over_devices, side_by_side
 from fitting.errors import InputError
 from fitting.objective import Objective, Target, Terms, terms_of
 from fitting.optimize.parameters import Parameters
@@ -23,6 +23,10 @@ from fitting.programs import compiled
 def repeated(point: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
     """A point as so many equal points (element, ...), for :meth:`Problem.evaluated`."""
     return {name: np.repeat(np.asarray(value)[None], count, axis=0) for name, value in point.items()}
+
+
+def _floats(points: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: jnp.asarray(value, jnp.result_type(float)) for name, value in points.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +96,10 @@ class Problem:
         """The predictor's observation."""
         return self.predictor.observation
 
+    def predicted_by(self, predictor: Predictor) -> Problem:
+        """The same problem by another predictor: this very one, with what it has compiled, by its own."""
+        return self if predictor is self.predictor else replace(self, predictor=predictor)
+
     def predict(self, values: Mapping[str, Any], key) -> Prediction:
         """Prediction of parameter values, with spectra if the target has some."""
         predictor = self.predictor
@@ -126,12 +134,12 @@ class Problem:
         return jax.tree.map(jnp.mean, each)
 
     def value_and_grad(self, point: Mapping[str, Any], key) -> tuple[tuple[Float[Array, ""], Terms], dict[str, Any]]:
-        """Loss and terms, and the gradient; noise seeds are shared out among this process's devices."""
-        if self.seeds == 1:
-            return jax.value_and_grad(self.value, has_aux=True)(point, key)
+        """Loss and terms, and the gradient, averaged over noise seeds from ``key``: for steps of one's own."""
         one = jax.value_and_grad(self.value_of_seed, has_aux=True)
-        every = over_own_devices(lambda key, point: one(point, key), self.at_once(gradient=True))
-        return jax.tree.map(lambda x: x.mean(0), every(self.keys(key), point))
+        if self.seeds == 1:
+            return one(point, self.keys(key)[0])
+        each = jax.lax.map(lambda key: one(point, key), self.keys(key))
+        return jax.tree.map(lambda x: x.mean(0), each)
 
     def evaluated(self, points: Mapping[str, Any], keys, batch: int | None = None) -> tuple[Terms, Prediction]:
         """Terms and predictions of many unconstrained points, each with the one noise seed of its key, on all devices.
@@ -150,8 +158,7 @@ class Problem:
         Terms, Prediction
             Trees of NumPy arrays (element, ...).
         """
-        points = {name: jnp.asarray(value, jnp.result_type(float)) for name, value in points.items()}
-        return self._evaluated(batch or self.at_once())((points, keys))
+        return self._evaluated(batch or self.at_once())((_floats(points), keys))
 
     @cached_property
     def _evaluated(self):
@@ -161,6 +168,31 @@ class Problem:
             return self.total(point, prediction), prediction
 
         return cache(lambda batch: over_devices(one, batch))
+
+    def gradients(self, points: Mapping[str, Any], keys) -> tuple[Terms, dict[str, np.ndarray]]:
+        """Terms at many unconstrained points, each with the one noise seed of its key, and gradients of their losses.
+
+        On all devices, by one program for whoever follows gradients: checks of them, races and descents.
+
+        Parameters
+        ----------
+        points : mapping of arrays (element, ...)
+        keys : PRNG keys (element,)
+
+        Returns
+        -------
+        Terms, dict
+            NumPy arrays (element, ...).
+        """
+        return self._gradients((_floats(points), keys))
+
+    @cached_property
+    def _gradients(self):
+        def one(element):
+            (_, terms), gradient = jax.value_and_grad(self.value_of_seed, has_aux=True)(*element)
+            return terms, gradient
+
+        return over_devices(one, self.at_once(gradient=True))
 
     def predicted(self, point: Mapping[str, Any], key) -> Prediction:
         """The prediction at one unconstrained point, of the one noise seed of this very key."""

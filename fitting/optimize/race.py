@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fitting.devices import local_devices, over_devices, turns
+from fitting.devices import local_devices, turns
 from fitting.errors import InputError
-from fitting.optimize.descent import Optimizer, adam, guarded_step
+from fitting.optimize.descent import Optimizer, adam, guarded_steps
 from fitting.optimize.fit import Candidate, Fit, RaceResult, ranked
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Store
@@ -52,28 +52,27 @@ class Race:
         if count < 2:
             return fit
         optimizer = optax.chain(optax.clip_by_global_norm(self.clip), self.optimizer or adam())
-        step = guarded_step(jax.value_and_grad(fit.problem.value, has_aux=True), optimizer)
-        every = over_devices(lambda start, key: step(*start, key), batch=fit.problem.at_once(gradient=True))
+        steps = guarded_steps(fit.problem, optimizer, fit.problem.seeds)
         left = np.arange(count)
-        points = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(v) for v in x]), *(c.point for c in fit.candidates))
-        memory = jax.vmap(optimizer.init)(points)
+        points = [jax.tree.map(jnp.asarray, candidate.point) for candidate in fit.candidates]
+        states = [(point, optimizer.init(point)) for point in points]
         losses: list[np.ndarray] = []
         rounds = int(math.log2(count))
         while len(left) > 1:
             for _ in range(self.steps):
-                points, memory, terms, _, finite = every((points, memory), jax.random.fold_in(key, len(losses)))
+                moved = steps(states, jax.random.fold_in(key, len(losses)))
+                states = [(point, memory) for point, memory, *_ in moved]
                 row = np.full(count, np.nan)
-                row[left] = np.where(finite, terms.loss, np.nan)
+                row[left] = [float(terms.loss) if finite else np.nan for *_, terms, _, finite in moved]
                 losses.append(row)
                 progress(Progress(self.name, len(losses), self.steps * rounds, f"{len(left)} of {count} starts"))
             recent = np.array(losses[-self.steps :])[:, left]
             failed = ~np.isfinite(recent).all(0)
             score = np.where(failed, np.inf, np.nanmean(np.where(failed, np.inf, recent), axis=0))
             better = np.sort(np.argsort(score, kind="stable")[: max(1, len(left) // 2)])
-            left, points, memory = jax.tree.map(lambda x: x[better], (left, points, memory))  # noqa: B023
+            left, states = left[better], [states[number] for number in better]
         winner = int(left[0])
-        point = {name: jnp.asarray(value[0]) for name, value in points.items()}
-        best = Candidate(point, *fit.candidates[winner][1:])
+        best = Candidate(states[0][0], *fit.candidates[winner][1:])
         result = RaceResult(winner, np.array(losses))
         return replace(fit, candidates=(best,), race=result, notes=(*fit.notes, _sentence(result.losses)))
 

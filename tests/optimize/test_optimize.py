@@ -17,8 +17,9 @@ from fitting import InputError
 from fitting.network import simulate, simulated_recording
 from fitting.objective import Objective, Target
 from fitting.optimize import Descent, Fit, GradientCheck, Parameter, Parameters, Polish, Problem, Race, identity, solve
-from fitting.optimize.descent import adam, guarded_step, sgd, unreliable
+from fitting.optimize.descent import adam, guarded_steps, sgd, unreliable
 from fitting.optimize.interrupt import Interrupt
+from fitting.optimize.problem import repeated
 from fitting.optimize.storage import Store
 from fitting.predict import Simulation
 from fitting.signal import Observation
@@ -122,14 +123,17 @@ def test_one_key_is_one_fit(problem):
 
 
 def test_a_step_asks_nothing_of_the_host(problem):
-    """Nor does calling it copy anything to the device."""
+    """Nor is anything copied to the device that is not meant to be: a point, a key, and a gradient."""
     optimizer, point = optax.adam(0.2), problem.parameters.start()
-    arguments = jax.device_put((point, optimizer.init(point), jax.random.key(0)))
-    compiled = jax.jit(guarded_step(problem.value_and_grad, optimizer)).lower(*arguments).compile()
+    point, memory, key = jax.device_put((point, optimizer.init(point), jax.random.key(0)))
+    compiled = jax.jit(problem.value_and_grad).lower(point, key).compile()
     assert not re.search(r"callback|infeed|outfeed|send\(|recv\(", compiled.as_text())
+    steps = guarded_steps(problem, optimizer, seeds=1)
+    ((point, memory, *_),) = steps([(point, memory)], key)
     with jax.transfer_guard("disallow"):
-        moved = jax.block_until_ready(compiled(*arguments))
-        compiled(*moved[:2], arguments[2])
+        jax.block_until_ready(steps([(point, memory)], key))
+        with pytest.raises(Exception, match="transfer"):
+            point["k"] + np.ones(3)
 
 
 def test_resume_continues_bit_for_bit(problem, tmp_path, monkeypatch):
@@ -481,7 +485,7 @@ def test_a_loss_of_ones_own_falls_by_plain_optax(problem):
 @pytest.mark.slow
 @pytest.mark.parametrize(("loss", "seeds"), [(mean_square, 1), (mean_square, 2), (Objective(), 2)])
 def test_value_and_grad_is_that_of_the_value(problem, loss, seeds):
-    """Shared out among devices or not; several seeds are averaged."""
+    """By the program of all stages or not; several seeds are averaged."""
     several = replace(problem, loss=loss, seeds=seeds)
     point, key = several.parameters.start(), jax.random.key(6)
     (a, terms), gradient = jax.jit(several.value_and_grad)(point, key)
@@ -491,26 +495,34 @@ def test_value_and_grad_is_that_of_the_value(problem, loss, seeds):
     assert list(gradient) == list(expected)
     for name in gradient:
         np.testing.assert_allclose(gradient[name], expected[name], rtol=1e-9, err_msg=name)
+    every = several.gradients(repeated(point, seeds), several.keys(key))
+    terms_of_all, gradient_of_all = jax.tree.map(lambda x: x.mean(0), every)
+    np.testing.assert_allclose(terms_of_all, terms, rtol=1e-10)
+    for name in gradient:
+        np.testing.assert_allclose(gradient_of_all[name], gradient[name], rtol=1e-9, err_msg=name)
     one = jax.jit(several.value_of_seed)
     alone = [one(point, k)[0] for k in several.keys(key)]
     assert len(alone) == seeds
     np.testing.assert_allclose(a, np.mean(alone), rtol=1e-9)
 
 
-def test_a_second_step_compiles_nothing(problem):
-    """Whatever the point, the memory and the key are."""
+def test_a_second_step_compiles_nothing(problem, caplog):
+    """Whatever the point, the memory and the key are; nor does a second candidate."""
     optimizer, point = optax.adam(0.2), problem.parameters.start()
-    step = jax.jit(guarded_step(problem.value_and_grad, optimizer))
-    memory = optimizer.init(point)
-    for number in range(3):
-        point, memory, *_ = step(point, memory, jax.random.fold_in(jax.random.key(0), number))
-    assert step._cache_size() == 1
+    steps, state, compiled = guarded_steps(replace(problem), optimizer, 1), (point, optimizer.init(point)), []
+    with jax.log_compiles():
+        for number, count in enumerate((1, 1, 1, 2)):
+            moved = steps([state] * count, jax.random.fold_in(jax.random.key(0), number))
+            state = moved[0][:2]
+            programs = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Compiling ")]
+            compiled.append(sum("jit(advance)" in text or "jit(run)" in text for text in programs))
+    assert compiled == [2] * 4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_later_steps_of_a_descent_compile_nothing(problem, seeds, caplog):
-    """Of several seeds, the second step finds its point on all devices, which some single operations do not know."""
+    """Nor do single operations on what a step returns."""
     steps, every = {}, {}
 
     def count(progress):
@@ -520,7 +532,7 @@ def test_later_steps_of_a_descent_compile_nothing(problem, seeds, caplog):
     with jax.log_compiles():
         descend(replace(problem, seeds=seeds), optax.adam(0.13), steps=5, key=jax.random.key(3), progress=count)
     assert [steps[done] for done in range(1, 6)] == [1] * 5
-    assert len({every[done] for done in range(seeds, 6)}) == 1
+    assert len({every[done] for done in range(1, 6)}) == 1
 
 
 @pytest.mark.parametrize("final", [1.0, 0.1])
