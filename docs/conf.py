@@ -27,6 +27,7 @@ sphinx_gallery_conf = {
     "reset_modules": ("matplotlib", "scraper.single_precision"),
     "image_scrapers": ("matplotlib", "scraper.library_figures"),
     "show_memory": False,
+    "parallel": True,  # as many scripts side by side as Sphinx's -j says
     "write_computation_times": False,
     "remove_config_comments": True,
 }

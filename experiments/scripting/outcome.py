@@ -139,11 +139,11 @@ def conclude(run: Run, prepared: Setup, fit: Fit, evaluation: Evaluation, earlie
     data = to_dataset(fit, evaluation, prepared.dropped)
     data.to_netcdf(folder / "result.nc", engine="h5netcdf")
     summary.write(folder / "summary.json")
-    pictures = draw(
-        summary, data, folder / "figures", fit.problem.observation, prepared.recordings, **plain(config.figures)
-    )
-    if "centres" in data and has_nilearn():
-        write_connectome_page(folder / "brain.html", data["centres"].values, data["fitted_fc"].values)
+    pictures, shown = [], plain(config.figures)
+    if shown.pop("drawn"):
+        pictures = draw(summary, data, folder / "figures", fit.problem.observation, prepared.recordings, **shown)
+        if "centres" in data and has_nilearn():
+            write_connectome_page(folder / "brain.html", data["centres"].values, data["fitted_fc"].values)
     write_html(summary, pictures, command_of(folder), OmegaConf.to_yaml(config), folder / "report.html")
     run.console.print(table(summary))
     run.console.print(f"Written: {folder}", soft_wrap=True)

@@ -183,6 +183,7 @@ class PolishSchema:
 class FiguresSchema:
     """What figures show."""
 
+    drawn: bool = True
     region: str | None = None
     reference: str | None = None
     seconds: float = 10.0

@@ -227,7 +227,7 @@ class Descent:
         average = {name: jnp.asarray(np.mean([point[name] for point in recent], axis=0)) for name in last}
         best = jax.tree.map(jnp.asarray, min(good, key=lambda row: row["loss"])["point"])
         candidates = {"average": average, "best step": best, "start": start}
-        each = CHECKS * seeds
+        each = CHECKS * seeds if problem.predictor.noisy else 1
         points = jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), each, axis=0), *candidates.values())
         terms, _ = problem.evaluated(points, jnp.tile(jax.random.split(key, each), len(candidates)))
         losses = terms.loss.reshape(len(candidates), each)
@@ -238,7 +238,8 @@ class Descent:
         """See :class:`fitting.optimize.Stage`."""
         forward, backward = problem.predictor.cost(), problem.predictor.cost(gradient=True)
         each = turns(problem.seeds, problem.at_once(gradient=True))
-        seconds = self.steps * each * backward.seconds + turns(3 * CHECKS, problem.at_once()) * forward.seconds
+        checks = turns(3 * CHECKS if problem.predictor.noisy else 3, problem.at_once())
+        seconds = self.steps * each * backward.seconds + checks * forward.seconds
         return Cost(seconds, min(len(local_devices()), problem.seeds) * backward.bytes)
 
 

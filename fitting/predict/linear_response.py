@@ -171,10 +171,19 @@ class LinearResponse(Predictor):
         node = self.network.node
         return arrays._replace(coupled=list(node.variables).index(node.coupled), dt=self.dt), np.asarray(growth)
 
+    @cached_property
+    def _counted(self) -> dict[bytes, int]:
+        """Growing modes by parameter values: a fit and its evaluation ask for the same, which takes seconds."""
+        return {}
+
     def unstable(self, values: Mapping[str, Any]) -> int:
         """See :class:`Predictor`: roots right of the imaginary axis, all delays and frequencies included."""
-        linear, _ = self._linear(values)
-        return unstable_roots(linear) if bool(jnp.isfinite(linear.residual)) else len(linear.steady)
+        key = b"".join(name.encode() + np.asarray(values[name]).tobytes() for name in sorted(values))
+        if key not in self._counted:
+            linear, _ = self._linear(values)
+            finite = bool(jnp.isfinite(linear.residual))
+            self._counted[key] = unstable_roots(linear) if finite else len(linear.steady)
+        return self._counted[key]
 
     def _rounded(self, values: Mapping[str, Any]) -> list[str]:
         """What is to be said where rounding may make the pattern of connectivity."""

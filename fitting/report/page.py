@@ -186,6 +186,7 @@ def write_html(summary: Summary, pictures: Sequence[Path], command: str, setting
         f"<figcaption>{escape(CAPTIONS.get(p.stem, p.stem))}</figcaption></figure>"
         for p in pictures
     )
+    shown = f'<h2>Figures</h2><div class="figures">{images}</div>' if pictures else ""
     versions = "".join(
         f'<tr><td>{escape(name)}</td><td class="number">{escape(str(version))}</td></tr>'
         for name, version in summary.versions.items()
@@ -197,7 +198,7 @@ def write_html(summary: Summary, pictures: Sequence[Path], command: str, setting
         "<h2>Scores: correlation with the target's connectivity</h2>"
         f'<div class="scroll"><table>{rows(score_rows(summary))}</table></div>'
         f'<h2>Parameters</h2><div class="scroll"><table>{parameters}</table></div><ul>{reasons}</ul>'
-        f'<h2>Figures</h2><div class="figures">{images}</div>'
+        f"{shown}"
         f"<h2>How to reproduce</h2><pre>{escape(command)}</pre>"
         f"<details><summary>Settings</summary><pre>{escape(settings)}</pre></details>"
         f'<details><summary>Versions</summary><div class="scroll"><table>{versions}</table></div></details>'

@@ -181,7 +181,10 @@ def test_readmes_first_command_finds_the_truth():
 
 
 #: Leaves out what takes long and is tested elsewhere.
-SHORT = ("evaluation.surrogates=0", "evaluation.null_seeds=0", "evaluation.identifiability_seeds=0")
+SHORT = (
+    *("evaluation.surrogates=0", "evaluation.null_seeds=0", "evaluation.identifiability_seeds=0"),
+    "figures.drawn=false",
+)
 
 
 @pytest.mark.slow
@@ -201,6 +204,8 @@ def test_a_stored_run_is_repeated_and_evaluated_again(debug_run, tmp_path):
     assert again["parameters"]["k"]["fitted"] == first["parameters"]["k"]["fitted"]
     assert again["fc_correlation"]["fresh_seeds"] == first["fc_correlation"]["fresh_seeds"]
     assert again["surrogates"] == {}
+    for name, drawn in ((folder, True), (tmp_path / "again", False)):
+        assert (name / "figures").exists() == ("<h2>Figures" in (name / "report.html").read_text()) == drawn
     assert evaluated["parameters"]["k"]["fitted"] == first["parameters"]["k"]["fitted"]
     assert evaluated["fc_correlation"]["fresh_seeds"]["n"] == 3
     assert evaluated["search"] == first["search"]
