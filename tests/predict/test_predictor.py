@@ -69,3 +69,17 @@ def test_a_precision_that_there_is_not_is_refused(directed, float32):
         Simulation(network, PLAIN, precision=16)
     with pytest.raises(InputError, match="JAX computes in 32 bits; 64 need its setting jax_enable_x64"):
         Simulation(network, PLAIN, precision=64)
+
+
+def test_growing_modes_are_counted_once_for_the_same_parameters(directed, monkeypatch):
+    """And anew for others."""
+    from fitting.predict import linear_response
+
+    asked, count = [], linear_response.unstable_roots
+    monkeypatch.setattr(linear_response, "unstable_roots", lambda linear: asked.append(linear) or count(linear))
+    network = network_of(*directed, drive=0.6)
+    response = LinearResponse(network, Observation(orthogonalize=False))
+    found = [response.unstable({"k": 0.5, "drive": drive}) for drive in (0.6, np.asarray(0.6), 0.8)]
+    assert found == [0, 0, response.unstable({"drive": 0.8, "k": 0.5})]
+    assert found[2] > 0
+    assert len(asked) == 2
