@@ -129,14 +129,18 @@ def over_devices(function: Callable[..., Any], batch: int = 1) -> Callable[..., 
         for number in range(rounds):
             own = first + number * each + np.arange(each)
             at = jax.device_put(own)
-            taken = jax.tree.map(lambda x: jnp.take(x, at, axis=0, mode="clip"), elements)  # noqa: B023
-            results.append(program(*jax.device_put((taken, own < count), split), common))
+            results.append(program(*jax.device_put((_taken(elements, at), own < count), split), common))
         gathered = jax.tree.map(lambda *parts: np.concatenate(parts), *jax.device_get(results))
         if jax.process_count() > 1:
             gathered = multihost_utils.process_allgather(gathered, tiled=True)
         return jax.tree.map(lambda x: np.asarray(x)[:count], gathered)
 
     return every
+
+
+@jax.jit
+def _taken(elements, at):
+    return jax.tree.map(lambda x: jnp.take(x, at, axis=0, mode="clip"), elements)
 
 
 def _mesh() -> Mesh:
@@ -147,7 +151,7 @@ def _of_all(function, mesh, elements, asked, common):
     """A function of every element, as many on each device of the mesh, those of a device side by side."""
 
     def of_one_device(elements, asked, common):
-        one = lambda element: function(element, *common)  # noqa: E731
+        one = jax.jit(lambda element: function(element, *common))  # traced once, though it is asked for its shape, too
         if len(asked) > 1:
             return jax.vmap(one)(elements)
         # What only fills a round up would slow down the cores that compute what was asked for.

@@ -71,12 +71,18 @@ def outlined(function: Callable[..., Any], *arguments, sharding=None) -> tuple[j
     >>> texts[0] == texts[1], run(arrays, 2.0).tolist()
     (True, [0.0, 2.0, 4.0])
     """
-    closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    structure = jax.tree.structure(shape)
+    structures = []
+
+    def flat(*arguments):
+        leaves, structure = jax.tree.flatten(function(*arguments))
+        structures.append(structure)
+        return leaves
+
+    closed = jax.make_jaxpr(flat)(*arguments)
 
     def run(arrays, *arguments):
         results = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, arrays))(*jax.tree.leaves(arguments))
-        return jax.tree.unflatten(structure, results)
+        return jax.tree.unflatten(structures[0], results)
 
     run.__name__ = getattr(function, "__name__", run.__name__)  # what profiles and JAX's log call the program
     return jax.jit(run), jax.device_put(closed.consts, sharding)

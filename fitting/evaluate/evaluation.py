@@ -29,7 +29,7 @@ from fitting.evaluate.nulls import (
 )
 from fitting.evaluate.recovery import refit_synthetic
 from fitting.evaluate.reliability import Ceiling, group_ceiling, split_half_ceiling
-from fitting.evaluate.scores import SeedScores, View, fresh_seeds
+from fitting.evaluate.scores import SeedScores, View, scorer
 from fitting.evaluate.uncertainty import Identifiability, Profile
 from fitting.optimize import Fit, Problem, stage_key
 from fitting.predict import Cost, Predictor
@@ -239,14 +239,14 @@ def evaluate(
     settings, views = settings or EvaluationSettings(), dict(views or {})
     if refit is None and settings.refits:
         raise InputError("recoveries, refitted surrogates and leaks fit again, so they need the argument refit")
-    verified = fit.problem if predictor is None else _with_predictor(fit.problem, predictor)
+    verified = _verified(fit, fit.problem.predictor if predictor is None else predictor)
     connectome, target = verified.network.connectome, verified.target
-    fresh = fresh_seeds(verified, fit.fitted, stage_key(key, "fresh"), settings.fresh_seeds, views, progress=progress)
+    scores_of = scorer(verified, views)
+    fresh = scores_of(fit.fitted, stage_key(key, "fresh"), settings.fresh_seeds, "fresh noise", progress)
     initial = None
     if settings.initial_seeds:
         initial_key, stage = stage_key(key, "initial"), "initial parameters"
-        # With the views, which nobody asks for, the program is the one that was compiled a moment ago.
-        initial = fresh_seeds(verified, fit.initial, initial_key, settings.initial_seeds, views, stage, progress)
+        initial = scores_of(fit.initial, initial_key, settings.initial_seeds, stage, progress)
     identified, profiles, missing = intervals(fit, settings, stage_key(key, "uncertainty"), progress)
     nulls, surrogates, notes = _nulls(fit, settings, refit, stage_key(key, "nulls"), progress)
     found_again: Mapping[str, np.ndarray] = {}
@@ -304,8 +304,21 @@ def _noise(problem: Problem, recorded: bool, key) -> str:
     )
 
 
-def _with_predictor(problem: Problem, predictor: Predictor) -> Problem:
-    return replace(problem, predictor=replace(predictor, network=problem.network))
+def _verified(fit: Fit, predictor: Predictor) -> Problem:
+    """The fit's problem without anything free: delays have room for the fitted and the initial speed, and no others.
+
+    Room for faster signals costs time at every step of a simulation. Rounded outwards, so that fits that end with about
+    the same speed share a compiled program.
+    """
+    network = fit.problem.network
+    every = (values.get("signal_speed", network.default("signal_speed")) for values in (fit.fitted, fit.initial))
+    steps = 2 * np.log2(np.concatenate([np.ravel(speed) for speed in every]))
+    low, high = network.bounds.speed
+    # Where a speed is not a number, the bounds stay.
+    network = network.for_speeds(
+        float(np.fmax(low, 2 ** (np.floor(steps.min()) / 2))), float(np.fmin(high, 2 ** (np.ceil(steps.max()) / 2)))
+    )
+    return replace(fit.problem, predictor=replace(predictor, network=network), parameters=())
 
 
 def intervals(

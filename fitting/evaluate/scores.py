@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -176,6 +176,22 @@ def fresh_seeds(
     -------
     SeedScores
     """
+    return scorer(problem, views)(values, key, seeds, stage, progress)
+
+
+def scorer(problem: Problem, views: Mapping[str, View] | None = None) -> Callable[..., SeedScores]:
+    """:func:`fresh_seeds` of a problem, compiled once for any parameter values.
+
+    Parameters
+    ----------
+    problem : Problem
+    views : mapping, optional
+
+    Returns
+    -------
+    callable
+        Of values, key, seeds, stage and progress, as :func:`fresh_seeds`.
+    """
     predictor, held_out = problem.predictor, problem.target.held_out
     whole, others = replace(problem, target=problem.target.whole), dict(views or {})
 
@@ -191,20 +207,24 @@ def fresh_seeds(
         return terms, prediction.fc, predictor.traces(activity), viewed, unseen
 
     batch = problem.at_once()
-    every, keys = over_devices(one, batch), jax.random.split(key, seeds)
-    parts = []
-    for some in rounds_over_devices(seeds, batch):
-        terms, fcs, signals, viewed, unseen = every(keys[some], dict(values))
-        parts.append((terms.fc_correlation, terms.loss, fcs, viewed, unseen))
-        progress(Progress(stage, some.stop, seeds))
-    scores, losses, matrices, viewed, unseen = jax.tree.map(lambda *x: np.concatenate(x).astype(float), *parts)
-    return SeedScores(
-        np.asarray(problem.target.fc, float),
-        matrices,
-        scores,
-        losses,
-        signals[-1],
-        predictor.seconds,
-        None if held_out is None else unseen,
-        viewed,
-    )
+    every = over_devices(one, batch)
+
+    def scores_of(values: Mapping[str, Any], key, seeds: int, stage: str, progress: Reporter = silent) -> SeedScores:
+        keys, parts = jax.random.split(key, seeds), []
+        for some in rounds_over_devices(seeds, batch):
+            terms, fcs, signals, viewed, unseen = every(keys[some], dict(values))
+            parts.append((terms.fc_correlation, terms.loss, fcs, viewed, unseen))
+            progress(Progress(stage, some.stop, seeds))
+        scores, losses, matrices, viewed, unseen = jax.tree.map(lambda *x: np.concatenate(x).astype(float), *parts)
+        return SeedScores(
+            np.asarray(problem.target.fc, float),
+            matrices,
+            scores,
+            losses,
+            signals[-1],
+            predictor.seconds,
+            None if held_out is None else unseen,
+            viewed,
+        )
+
+    return scores_of

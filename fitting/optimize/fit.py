@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from fitting.errors import InputError
 from fitting.optimize.problem import Problem
 from fitting.optimize.storage import Store
 from fitting.predict import Cost
@@ -145,7 +146,15 @@ class Fit:
 
     @classmethod
     def begin(cls, problem: Problem) -> Fit:
-        """The state before the first stage: the parameters' own values."""
+        """The state before the first stage: the parameters' own values.
+
+        Raises
+        ------
+        InputError
+            If no parameter is free.
+        """
+        if not problem.parameters.free:
+            raise InputError("there is nothing to fit: no parameter is free")
         start = problem.parameters.start()
         return cls(problem, problem, (Candidate(start),), start)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -167,7 +168,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Parameters:
-    """All parameters of a fit.
+    """All parameters of a problem; where none is free, a model can be scored but not fitted.
 
     Parameters
     ----------
@@ -178,7 +179,7 @@ class Parameters:
     Raises
     ------
     InputError
-        If no parameter is free, or a name is unknown or occurs twice.
+        If a name is unknown or occurs twice.
 
     Examples
     --------
@@ -200,8 +201,6 @@ class Parameters:
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise InputError(f"parameter(s) given twice: {', '.join(twice)}")
-        if not self.free:
-            raise InputError("there is nothing to fit: no parameter is free")
         regions, known = self.network.regions, self.network.maps
         for p in self.parameters:
             self.network.check_name(p.name)
@@ -255,12 +254,23 @@ class Parameters:
 
     def values(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """Values of all parameters of the network, free and fixed, at an unconstrained point."""
-        fixed = {p.name: jnp.asarray(p.value, jnp.result_type(float)) for p in self.parameters if not p.free}
-        return fixed | {p.name: p.bounded(self._by_region(p, point)) for p in self.parameters if p.free}
+        return self._values(dict(point))
+
+    @cached_property
+    def _values(self):
+        def values(point):
+            fixed = {p.name: jnp.asarray(p.value, jnp.result_type(float)) for p in self.parameters if not p.free}
+            return fixed | {p.name: p.bounded(self._by_region(p, point)) for p in self.parameters if p.free}
+
+        return jax.jit(values)
 
     def reported(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """What a reader is told of every free parameter: its value, where all maps that it follows are zero."""
-        return {p.name: p.bounded(point[p.name]) for p in self.free}
+        return self._reported(dict(point))
+
+    @cached_property
+    def _reported(self):
+        return jax.jit(lambda point: {p.name: p.bounded(point[p.name]) for p in self.free})
 
     def resolved(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values of the network's parameters, where ``values`` may name coefficients of maps, as :meth:`reported` does.

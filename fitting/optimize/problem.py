@@ -201,7 +201,7 @@ class Problem:
 
     def losses(self, points: Mapping[str, Any], keys, batch: int | None = None) -> Terms:
         """Terms of many unconstrained points (element, ...), each averaged over the noise seeds of its key."""
-        seeds = jax.vmap(self.keys)(keys).ravel()
+        seeds = self._every_key(keys)
         every = {name: np.repeat(np.asarray(value), self.seeds, axis=0) for name, value in points.items()}
         terms, _ = self.evaluated(every, seeds, batch)
         return jax.tree.map(lambda x: x.reshape(-1, self.seeds).mean(1), terms)
@@ -209,6 +209,10 @@ class Problem:
     def keys(self, key):
         """Keys of the noise seeds that follow from one key."""
         return jax.random.split(key, self.seeds)
+
+    @cached_property
+    def _every_key(self):
+        return jax.jit(lambda keys: jax.vmap(self.keys)(keys).ravel())
 
     def at_once(self, gradient: bool = False) -> int:
         """Predictions that a device computes side by side: see :func:`fitting.devices.side_by_side`."""

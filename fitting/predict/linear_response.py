@@ -161,15 +161,9 @@ class LinearResponse(Predictor):
 
         def settle(values):
             linear = self.activity(values)
-            # What must stay a plain number is put back.
-            return linear._replace(coupled=0, dt=0.0), self.growth(linear, self.observation)
+            return linear, self.growth(linear, self.observation)
 
         return compiled(settle)
-
-    def _linear(self, values: Mapping[str, Any]) -> tuple[Linear, np.ndarray]:
-        arrays, growth = self._settle(dict(values))
-        node = self.network.node
-        return arrays._replace(coupled=list(node.variables).index(node.coupled), dt=self.dt), np.asarray(growth)
 
     @cached_property
     def _counted(self) -> dict[bytes, int]:
@@ -180,7 +174,7 @@ class LinearResponse(Predictor):
         """See :class:`Predictor`: roots right of the imaginary axis, all delays and frequencies included."""
         key = b"".join(name.encode() + np.asarray(values[name]).tobytes() for name in sorted(values))
         if key not in self._counted:
-            linear, _ = self._linear(values)
+            linear, _ = self._settle(dict(values))
             finite = bool(jnp.isfinite(linear.residual))
             self._counted[key] = unstable_roots(linear) if finite else len(linear.steady)
         return self._counted[key]
@@ -202,10 +196,10 @@ class LinearResponse(Predictor):
         unstable = self.unstable(values)
         if unstable:
             return [f"The steady state is unstable ({unstable} roots): linear response does not hold there."]
-        _, growth = self._linear(values)
+        linear, growth = self._settle(dict(values))
         sentences = self._rounded(values)
         sentences += [f"Linear response: the slowest mode decays at {-float(growth.max()):.1f} /s."]
-        away = departure(self.network, values, dt=self.dt)
+        away = departure(self.network, values, linear.steady, dt=self.dt)
         if away > NEAR:
             sentences.append(
                 f"There is more than one attractor: from the node's initial values, the network without noise comes to "

@@ -14,11 +14,13 @@ and the step's own derivatives,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Complex, Float
 
@@ -29,9 +31,16 @@ from fitting.network.simulate import NetworkState, initial_state, simulate_noise
 from fitting.programs import compiled
 from fitting.response.rest import HELD, SLOW, rest
 
+#: What a linearisation holds that is computed; the rest is fixed by how the network is simulated.
+ARRAYS = ("steady", "local", "entry", "noise_entry", "noise_process", "common", "weights", "travel", "residual")
 
-class Linear(NamedTuple):
+
+@partial(jax.tree_util.register_dataclass, data_fields=ARRAYS, meta_fields=("coupled", "dt"))
+@dataclass(frozen=True, eq=False)
+class Linear:
     """Linearisation of a network around its steady state; see the module for the symbols.
+
+    A tree of arrays for JAX's transformations, to which ``coupled`` and ``dt`` are constants.
 
     Attributes
     ----------
@@ -69,20 +78,6 @@ class Linear(NamedTuple):
     coupled: int
     dt: float
     residual: Float[Array, ""]
-
-    def operator(self, coupling: Float[Array, "target source"] | Complex[Array, "target source"]):
-        """The whole network's matrix in 1/ms, for connections ``coupling`` (weights, delayed or not).
-
-        Returns
-        -------
-        array (region * variable, region * variable)
-        """
-        regions, variables = self.entry.shape
-        matrix = jnp.zeros((regions, variables, regions, variables), jnp.result_type(coupling, self.local))
-        every = jnp.arange(regions)
-        matrix = matrix.at[every, :, every, :].set(self.local)
-        between = self.entry[:, :, None] * coupling[:, None, :]
-        return matrix.at[..., self.coupled].add(between).reshape(regions * variables, -1)
 
     def transfers(self) -> tuple[Float[Array, "power region input"], Float[Array, "degree region"]]:
         r"""How the coupled variable of a region by itself follows its inputs: coupling first, then each noise port.
@@ -173,9 +168,7 @@ def linearize(
     names = list(network.node.variables)
     start = initial_state(network, dt, dtype, node).node
     guess = jnp.stack([start[name] for name in names], axis=1)
-    arrays = _linearize(network, float(dt), network.resolve(parameters, dtype), guess)
-    # What must stay a plain number is put back.
-    return arrays._replace(coupled=names.index(network.node.coupled), dt=dt)
+    return _linearize(network, float(dt), network.resolve(parameters, dtype), guess)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -191,6 +184,7 @@ def _linearize(network, dt, resolved, guess):
         new = network.move(state, current, noise, by_region, dt)
         return (jnp.stack([new[name] for name in names], axis=1) - x) / dt
 
+    @jax.jit  # traced once, though most of what follows calls it
     def rate(x, delayed, noise):
         return step(x, network.current(delayed, x[:, coupled], by_region), noise)
 
@@ -210,17 +204,19 @@ def _linearize(network, dt, resolved, guess):
         every = jnp.moveaxis(jax.vmap(along)(directions), 0, -1)
         return every[..., : len(names)], every[..., len(names)], every[..., len(names) + 1 :]
 
-    def matrix(x):
+    def whole(x):
+        """Derivatives of all regions' rates of change by all states, (region * variable, region * variable)."""
         local, entry, _ = derivatives(x)
-        empty = jnp.zeros(0, dtype)
-        return Linear(x, local, entry, empty, empty, empty, weights, travel, coupled, dt, empty).operator(weights)
+        every = jnp.arange(len(x))
+        matrix = jnp.zeros((*x.shape, *x.shape), dtype).at[every, :, every, :].set(local)
+        return matrix.at[..., coupled].add(entry[:, :, None] * weights[:, None, :]).reshape(x.size, x.size)
 
     def settle(_, guess):
         pace = SLOW
         if network.balance:
             # The steady state that was asked for, be it unstable: regions that relax would leave it for another one.
             guess, pace = guess.at[:, coupled].set(by_region["excitation"]), HELD
-        return rest(change, lambda x: derivatives(x)[0], matrix, guess, coupled, dt, pace)
+        return rest(change, lambda x: derivatives(x)[0], whole, guess, coupled, dt, pace)
 
     def tangent_solve(tangent, y):
         jacobian = jax.jacfwd(tangent)(jnp.zeros_like(y)).reshape(y.size, y.size)
@@ -286,8 +282,15 @@ def steady_state(
     return initial_state(network, dt, steady.dtype, dict(zip(network.node.variables, steady.T, strict=True)))
 
 
-def departure(network: Network, parameters: Mapping[str, Any], *, dt: float, duration: float = 20_000.0) -> float:
-    """How far from its steady state a network without noise comes to be, from the node's initial values.
+def departure(
+    network: Network,
+    parameters: Mapping[str, Any],
+    steady: Float[Array, "region variable"],
+    *,
+    dt: float,
+    duration: float = 20_000.0,
+) -> float:
+    """How far from a steady state a network without noise comes to be, from the node's initial values.
 
     A network may have several attractors. Linear response describes one, and simulations that end in another have
     other connectivity.
@@ -296,6 +299,8 @@ def departure(network: Network, parameters: Mapping[str, Any], *, dt: float, dur
     ----------
     network, parameters, dt
         See :func:`linearize`.
+    steady : array (region, variable)
+        The steady state that linear response describes (:attr:`Linear.steady`).
     duration : float
         In ms.
 
@@ -309,9 +314,10 @@ def departure(network: Network, parameters: Mapping[str, Any], *, dt: float, dur
     --------
     >>> from fitting.data import hcp_aal2
     >>> from fitting.network import Network
-    >>> from fitting.response import departure
+    >>> from fitting.response import departure, linearize
     >>> network = Network(hcp_aal2(regions=3), parameters={"drive": 0.6})
-    >>> departure(network, {"k": 0.5}, dt=0.25, duration=2000.0) < 1e-3
+    >>> steady = linearize(network, {"k": 0.5}, dt=0.25).steady
+    >>> departure(network, {"k": 0.5}, steady, dt=0.25, duration=2000.0) < 1e-3
     True
     """
     parts = max(1, round(duration / 1000.0))
@@ -321,6 +327,5 @@ def departure(network: Network, parameters: Mapping[str, Any], *, dt: float, dur
     for _ in range(parts):
         done = advance(state)
         state = done.state
-    settle = compiled(lambda values: linearize(network, values, dt=dt).steady)
-    steady = settle(dict(parameters))[:, list(network.node.variables).index(network.node.coupled)]
-    return float(jnp.abs(done.rates.mean(0) - steady).max())
+    coupled = list(network.node.variables).index(network.node.coupled)
+    return float(np.abs(np.asarray(done.rates).mean(0) - np.asarray(steady)[:, coupled]).max())

@@ -18,8 +18,6 @@ input m and port p, the outer product of :math:`c_{mi} g_{ip} n_{ip}` with itsel
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,14 +64,11 @@ def cross_spectra(
     frequencies = np.asarray(frequencies, dtype=float)
     if frequencies.ndim != 1 or len(frequencies) == 0 or (frequencies < 0).any():
         raise InputError(f"frequencies must be a list of numbers from 0 Hz; got {frequencies}")
-    # What must stay a plain number goes its own way.
-    arrays, plain = linear._replace(coupled=0, dt=0.0), (linear.coupled, float(linear.dt))
-    return _cross_spectra(arrays, plain, jnp.asarray(frequencies, linear.local.dtype))
+    return _cross_spectra(linear, jnp.asarray(frequencies, linear.local.dtype))
 
 
-@partial(jax.jit, static_argnums=1)
-def _cross_spectra(linear, plain, frequencies):
-    linear = linear._replace(coupled=plain[0], dt=plain[1])
+@jax.jit
+def _cross_spectra(linear, frequencies):
     regions, dt = len(linear.entry), linear.dt
     numerators, denominators = linear.transfers()
 

@@ -7,6 +7,7 @@ The roots :math:`\lambda` of a network with delays solve
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -91,6 +92,7 @@ class _Roots(NamedTuple):
     settled: Bool[Array, " root"]
 
 
+@partial(jax.jit, static_argnames=("count", "steps"))
 def rightmost_roots(
     linear: Linear, frequency: ScalarLike | Float[Array, "*frequency"], count: int = 4, steps: int = 30
 ) -> Complex[Array, "*frequency count"]:
@@ -163,24 +165,26 @@ def _refined(linear: Linear, frequency, count: int, steps: int) -> _Roots:
 
     def going(carry):
         *_, move, taken = carry
-        return (move > tolerance) & (taken < steps)
+        return (move > tolerance) & (taken <= steps)
 
-    def again(carry):
+    def advance(carry):
         root, right, left, *_, taken = carry
-        matrix, by_root = both(root, lambda x: _delayed(linear, x))
-        right, left = improve(right, left, factored(matrix), by_root)
+        # First the vectors with delays held, so that Newton's method sets out towards this root and no other.
+        held = taken == 0
+        beside = root + jnp.where(held, 1e-9 * (1 + jnp.abs(root)), 0.0)
+        matrix, by_root = both(beside, lambda x: jnp.where(held, delayed, _delayed(linear, x)))
+        factors = factored(matrix)
+        closer = lambda _, pair: improve(pair[0], pair[1], factors, by_root)  # noqa: E731
+        right, left = lax.fori_loop(0, jnp.where(held, 2, 1), closer, (right, left))
         slope = left @ by_root @ right
         move = (left @ matrix @ right) / slope
-        return root - move, right, left, slope, jnp.abs(move) / (jnp.abs(root) + 1e-3), taken + 1
+        size = jnp.where(held, jnp.inf, jnp.abs(move) / (jnp.abs(root) + 1e-3))
+        return root - jnp.where(held, 0.0, move), right, left, slope, size, taken + 1
 
     def refine(value):
-        # First the vectors with delays held, so that Newton's method sets out towards this root and no other.
         start = jnp.sin(1.0 + jnp.arange(len(linear.entry)) ** 2).astype(value.dtype)
-        matrix, by_root = both(value + 1e-9 * (1 + jnp.abs(value)), lambda _: delayed)
-        factors = factored(matrix)
-        right, left = lax.fori_loop(0, 2, lambda _, pair: improve(pair[0], pair[1], factors, by_root), (start, start))
-        first = (value, right, left, jnp.ones_like(value), jnp.asarray(jnp.inf, linear.local.dtype), 0)
-        root, right, left, slope, move, _ = lax.while_loop(going, again, first)
+        first = (value, start, start, jnp.ones_like(value), jnp.asarray(jnp.inf, linear.local.dtype), 0)
+        root, right, left, slope, move, _ = lax.while_loop(going, advance, first)
         found = _Roots(root, right, left, slope, move <= tolerance)  # NaN is not found either
         return jax.tree.map(lambda x, y: jnp.where(found.settled, x, y), found, missing(value))
 
@@ -217,8 +221,9 @@ def own_modes(linear: Linear) -> Complex[Array, " mode"]:
 
 
 @jax.jit
-def _followed(frequencies, line, linear: Linear, numerators, denominators):
+def _followed(frequencies, line, linear: Linear):
     """Sign of the determinant that :func:`unstable_roots` follows, and its rate of turning, at every frequency."""
+    numerators, denominators = linear.transfers()
 
     def relative(f):
         root = line + 2j * jnp.pi * f / 1000
@@ -265,14 +270,13 @@ def unstable_roots(linear: Linear, right_of: float = 0.0) -> int:
     >>> [unstable_roots(linearize(network, {"k": 0.5}, dt=0.25)) for network in networks]
     [0, 6]
     """
-    dt, (numerators, denominators) = linear.dt, linear.transfers()
-    line = right_of / 1000
+    dt, line = linear.dt, right_of / 1000
     alone = np.linalg.eigvals(np.asarray(linear.local, complex))
     regions_alone = int((np.abs(1 + alone * dt) > np.exp(line * dt)).sum())
 
     def at(frequencies):
         padded = np.pad(frequencies, (0, -len(frequencies) % 64), mode="edge")
-        sign, rate = _followed(jnp.asarray(padded, linear.local.dtype), line, linear, numerators, denominators)
+        sign, rate = _followed(jnp.asarray(padded, linear.local.dtype), line, linear)
         return np.asarray(sign)[: len(frequencies)], np.asarray(rate)[: len(frequencies)]
 
     highest = 500 / dt

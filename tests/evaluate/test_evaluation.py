@@ -1,7 +1,7 @@
 """Everything that is asked of a fit, in one call."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import jax
 import numpy as np
@@ -10,9 +10,16 @@ from problems import Powers, labels_of, network_of, target_of
 
 from fitting import InputError
 from fitting.data import recording
-from fitting.evaluate import EvaluationSettings, View, evaluate, held_out_baselines, structural_baselines
+from fitting.evaluate import (
+    EvaluationSettings,
+    View,
+    evaluate,
+    fresh_seeds,
+    held_out_baselines,
+    structural_baselines,
+)
 from fitting.objective import Objective, Target
-from fitting.optimize import Fit, Parameter, Problem
+from fitting.optimize import Candidate, Fit, Parameter, Problem, stage_key
 from fitting.predict import LinearResponse, Simulation
 from fitting.signal import Observation
 
@@ -40,6 +47,33 @@ def recordings():
         recording(rng.standard_normal((6000, 6)) @ mixing, 100.0, labels_of(6)).assign_attrs(subject=subject)
         for subject in ("01", "02")
     ]
+
+
+@pytest.mark.parametrize("fitted", [3.9, 6.1])
+def test_simulations_that_verify_have_room_for_the_speeds_of_the_fit_alone(problem, fitted):
+    """Blocks are as long as the faster of the fitted and the initial speed allows; scores are those of any room."""
+    seen = []
+
+    @dataclass(frozen=True, eq=False)
+    class Watched(Simulation):
+        def activity(self, values, key):
+            seen.append(self.network.bounds.speed)
+            return super().activity(values, key)
+
+    speed = Parameter("signal_speed", 5.0, 1.0, 30.0, unit="m/s")
+    fit = Fit.begin(replace(problem, parameters=[*problem.parameters, speed]))
+    point = fit.start | {"signal_speed": speed.unbounded(fitted)}
+    fit = replace(fit, candidates=(Candidate(point),))
+    settings = {f.name: getattr(problem.predictor, f.name) for f in fields(problem.predictor)}
+    key, asked = jax.random.key(0), replace(NOTHING, initial_seeds=1)
+    found = evaluate(fit, asked, key=key, predictor=Watched(**settings))
+    (low, high) = seen[0]
+    assert set(seen) == {(low, high)}
+    assert min(fitted, 5.0) / 1.42 < low <= min(fitted, 5.0)
+    assert max(fitted, 5.0) <= high < 1.42 * max(fitted, 5.0)
+    everywhere = fresh_seeds(fit.problem, fit.fitted, stage_key(key, "fresh"), 1)
+    assert fit.problem.network.bounds.speed == (1.0, 30.0)
+    np.testing.assert_allclose(found.fresh.matrices, everywhere.matrices, rtol=1e-9)
 
 
 @pytest.mark.slow

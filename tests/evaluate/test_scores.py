@@ -1,6 +1,6 @@
 """Scores over noise seeds: what they are scores of, and what is left of them without noise."""
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import jax
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 from problems import network_of, target_of
 
 from fitting.evaluate import SeedScores, View, agreement, fresh_seeds, orthogonalization_views, region_interval
+from fitting.evaluate.scores import scorer
 from fitting.objective import Objective
 from fitting.optimize import Parameter, Problem
 from fitting.predict import LinearResponse, Simulation
@@ -67,6 +68,27 @@ def test_every_seed_is_a_prediction_of_its_own_scored_on_all_pairs(problem):
     assert [(p.stage, p.done, p.total) for p in told] == [("here", 1, 3), ("here", 2, 3), ("here", 3, 3)]
     assert not np.array_equal(found.matrices[0], found.matrices[1])
     assert fresh_seeds(problem, VALUES, key, 1).held_out is None
+
+
+def test_one_program_scores_any_values(problem):
+    """The network is traced once, whatever values and however many seeds are asked for."""
+    traced = []
+
+    @dataclass(frozen=True, eq=False)
+    class Counted(Simulation):
+        def activity(self, values, key):
+            traced.append(values)
+            return super().activity(values, key)
+
+    settings = {f.name: getattr(problem.predictor, f.name) for f in fields(problem.predictor)}
+    scores_of = scorer(replace(problem, predictor=Counted(**settings)))
+    scores_of(VALUES, jax.random.key(0), 2, "first")
+    before = len(traced)
+    assert before > 0
+    other, key = VALUES | {"k": 2.0}, jax.random.key(1)
+    scores = scores_of(other, key, 3, "second")
+    assert len(traced) == before
+    np.testing.assert_allclose(scores.matrices, fresh_seeds(problem, other, key, 3).matrices, rtol=1e-9)
 
 
 def test_a_prediction_without_noise_has_no_traces_and_is_its_own_replicate(problem):

@@ -52,7 +52,7 @@ def test_networks_without_common_inputs_draw_the_noise_that_they_drew(network):
 def test_closed_form_is_the_equation_by_hand(network):
     """In NumPy: regions by inverse matrices, inputs by a sum over sources and ports."""
     linear = linearize(network, {"k": 1.5, "sigma": 0.03} | LOADS, dt=0.5)
-    parts = {name: np.asarray(value) for name, value in linear._asdict().items()}
+    parts = {name: np.asarray(value) for name, value in vars(linear).items()}
     for f in (7.0, 10.0):
         z = np.exp(2j * np.pi * f / 1000 * 0.5)
         transfer, entering = np.zeros(6, complex), np.zeros((6, 2), complex)

@@ -302,7 +302,6 @@ NET = network_of(np.ones((3, 3)), np.full((3, 3), 40.0), speed_bounds=(2.0, 8.0)
         (lambda: Parameter("k", 1.0, 0.0, 2.0, prior=1.5), "positive prior_weight"),
         (lambda: Parameter("k", 1.0, 0.0, 2.0, prior_weight=1.0), "needs a value"),
         (lambda: Parameter("k", 1.0, 0.0, 2.0, prior=3.0, prior_weight=1.0), "prior 3.0 must lie inside"),
-        (lambda: Parameters([Parameter("k", 1.0, free=False)], NET), "no parameter is free"),
         (lambda: Parameters([Parameter("kk", 1.0, 0.0, 2.0)], NET), "unknown parameter 'kk'"),
         (lambda: Parameters([Parameter("k", 1.0, 0.0, 2.0)] * 2, NET), "given twice: k"),
         (lambda: Parameters([Parameter("k", np.ones(3), 0.0, 2.0)], NET), "per_region"),

@@ -361,6 +361,9 @@ def test_either_stage_alone(directed):
     assert len(descent.history["loss"]) == 2
     with pytest.raises(InputError, match="neither a search"):
         solve(problem, [], key=key)
+    fixed = replace(problem, parameters=[replace(p, free=False) for p in problem.parameters])
+    with pytest.raises(InputError, match="no parameter is free"):
+        solve(fixed, [Descent(steps=2)], key=key)
 
 
 def test_resuming_nothing_is_refused(directed, tmp_path):
