@@ -157,13 +157,8 @@ class LinearResponse(Predictor):
 
     @cached_property
     def _settle(self):
-        """Of parameter values, as a program that is compiled once: the linear system, and how fast its modes grow."""
-
-        def settle(values):
-            linear = self.activity(values)
-            return linear, self.growth(linear, self.observation)
-
-        return compiled(settle)
+        """:meth:`activity`, as a program that is compiled once."""
+        return compiled(self.activity)
 
     @cached_property
     def _counted(self) -> dict[bytes, int]:
@@ -174,7 +169,7 @@ class LinearResponse(Predictor):
         """See :class:`Predictor`: roots right of the imaginary axis, all delays and frequencies included."""
         key = b"".join(name.encode() + np.asarray(values[name]).tobytes() for name in sorted(values))
         if key not in self._counted:
-            linear, _ = self._settle(dict(values))
+            linear = self._settle(dict(values))
             finite = bool(jnp.isfinite(linear.residual))
             self._counted[key] = unstable_roots(linear) if finite else len(linear.steady)
         return self._counted[key]
@@ -196,9 +191,10 @@ class LinearResponse(Predictor):
         unstable = self.unstable(values)
         if unstable:
             return [f"The steady state is unstable ({unstable} roots): linear response does not hold there."]
-        linear, growth = self._settle(dict(values))
+        linear = self._settle(dict(values))
+        growth = compiled(lambda linear: self.growth(linear, self.observation))(linear)
         sentences = self._rounded(values)
-        sentences += [f"Linear response: the slowest mode decays at {-float(growth.max()):.1f} /s."]
+        sentences += [f"Linear response: the slowest mode decays at {-float(np.max(growth)):.1f} /s."]
         away = departure(self.network, values, linear.steady, dt=self.dt)
         if away > NEAR:
             sentences.append(
