@@ -12,7 +12,8 @@ import xarray as xr
 from fitting.data import recording
 from fitting.errors import InputError
 from fitting.network.network import Network
-from fitting.network.simulate import simulate, steps_of
+from fitting.network.simulate import initial_state, simulate, steps_of
+from fitting.programs import compiled
 from fitting.progress import Progress, Reporter, silent
 from fitting.signal import Observation, resample
 
@@ -79,9 +80,12 @@ def simulated_recording(
     steps = steps_of(transient + duration, dt)
     # Parts of one length, so that one compiled program serves all.
     parts = next(count for count in range(PARTS, 0, -1) if steps % count == 0)
-    state, rates = None, []
+    advance = compiled(
+        lambda state: simulate(network, parameters, duration=steps // parts * dt, dt=dt, key=key, state=state)
+    )
+    state, rates = initial_state(network, dt), []
     for part in range(parts):
-        run = simulate(network, parameters, duration=steps // parts * dt, dt=dt, key=key, state=state)
+        run = advance(state)
         state = run.state
         rates.append(np.asarray(run.rates))
         progress(Progress("simulating the recording", part + 1, parts))
