@@ -35,7 +35,7 @@ class Expectation:
 
     stages: Mapping[str, Cost]
     available: int
-    compiling: str = "a minute or two of compiling"
+    compiling: str = "up to a minute of compiling"
 
     @property
     def seconds(self) -> float:

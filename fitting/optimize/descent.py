@@ -17,7 +17,7 @@ from fitting.errors import InputError
 from fitting.objective import least_reliability
 from fitting.optimize.fit import Candidate, Fit, ranked
 from fitting.optimize.interrupt import Interrupt
-from fitting.optimize.problem import Problem
+from fitting.optimize.problem import Problem, repeated
 from fitting.optimize.storage import Record, Store, identity
 from fitting.predict import Cost, Predictor
 from fitting.progress import Progress, Reporter, silent
@@ -79,7 +79,7 @@ class Descent:
 
     A step whose loss or gradient is not finite is counted and leaves the optimiser as it was; the
     parameters go halfway back to where the loss was last finite. At the end the best step, the average of the last
-    points and the first point are compared on noise new to all three.
+    points and the first point are compared, on noise new to all three where there is noise.
 
     Parameters
     ----------
@@ -146,7 +146,8 @@ class Descent:
         bad = sum(not row["finite"] for row in rows)
         notes = [sentence] if sentence else []
         if chosen == "start":
-            notes.append("No step was better than the start on new noise, so the start is the result.")
+            noise = " on new noise" if problem.predictor.noisy else ""
+            notes.append(f"No step was better than the start{noise}, so the start is the result.")
         if bad:
             notes.append(f"{bad} of {len(rows)} steps had a loss or gradient that was not finite and were skipped.")
         notes.extend(unreliable([row["reliability"] for row in _finite(rows)], problem.predictor.replicates))
@@ -225,21 +226,28 @@ class Descent:
             return "start", start
         recent = [row["point"] for row in good[-self.average :]] + [_plain(last)]
         average = {name: jnp.asarray(np.mean([point[name] for point in recent], axis=0)) for name in last}
-        best = jax.tree.map(jnp.asarray, min(good, key=lambda row: row["loss"])["point"])
-        candidates = {"average": average, "best step": best, "start": start}
-        each = CHECKS * seeds if problem.predictor.noisy else 1
-        points = jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), each, axis=0), *candidates.values())
-        terms, _ = problem.evaluated(points, jnp.tile(jax.random.split(key, each), len(candidates)))
-        losses = terms.loss.reshape(len(candidates), each)
-        chosen = list(candidates)[int(np.argmin(ranked(losses.mean(1))))]
+        lowest = min(good, key=lambda row: row["loss"])
+        best = jax.tree.map(jnp.asarray, lowest["point"])
+        # The start comes before the best step, which it may be.
+        candidates = {"average": average, "start": start, "best step": best}
+        if problem.predictor.noisy:
+            each = CHECKS * seeds
+            points = jax.tree.map(lambda *x: jnp.repeat(jnp.stack(x), each, axis=0), *candidates.values())
+            terms, _ = problem.evaluated(points, jnp.tile(jax.random.split(key, each), len(candidates)))
+            losses = np.asarray(terms.loss).reshape(len(candidates), each).mean(1)
+        else:
+            # Without noise the others' losses are known, and the program of the steps tells this one.
+            terms, _ = problem.gradients(repeated(average, 1), key[None])
+            losses = np.array([terms.loss[0], rows[0]["loss"], lowest["loss"]])
+        chosen = list(candidates)[int(np.argmin(ranked(losses)))]
         return chosen, candidates[chosen]
 
     def cost(self, problem: Problem, candidates: int = 1) -> Cost:
         """See :class:`fitting.optimize.Stage`."""
         forward, backward = problem.predictor.cost(), problem.predictor.cost(gradient=True)
         each = turns(problem.seeds, problem.at_once(gradient=True))
-        checks = turns(3 * CHECKS if problem.predictor.noisy else 3, problem.at_once())
-        seconds = self.steps * each * backward.seconds + checks * forward.seconds
+        checks = turns(3 * CHECKS, problem.at_once()) * forward.seconds
+        seconds = self.steps * each * backward.seconds + (checks if problem.predictor.noisy else backward.seconds)
         return Cost(seconds, min(len(local_devices()), problem.seeds) * backward.bytes)
 
 

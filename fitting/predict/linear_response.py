@@ -161,6 +161,11 @@ class LinearResponse(Predictor):
         return compiled(self.activity)
 
     @cached_property
+    def _grow(self):
+        """:meth:`growth` of the predictor's own observation, as a program that is compiled once."""
+        return compiled(lambda linear: self.growth(linear, self.observation))
+
+    @cached_property
     def _counted(self) -> dict[bytes, int]:
         """Growing modes by parameter values: a fit and its evaluation ask for the same, which takes seconds."""
         return {}
@@ -170,7 +175,7 @@ class LinearResponse(Predictor):
         key = b"".join(name.encode() + np.asarray(values[name]).tobytes() for name in sorted(values))
         if key not in self._counted:
             linear = self._settle(dict(values))
-            finite = bool(jnp.isfinite(linear.residual))
+            finite = bool(np.isfinite(linear.residual))
             self._counted[key] = unstable_roots(linear) if finite else len(linear.steady)
         return self._counted[key]
 
@@ -192,9 +197,9 @@ class LinearResponse(Predictor):
         if unstable:
             return [f"The steady state is unstable ({unstable} roots): linear response does not hold there."]
         linear = self._settle(dict(values))
-        growth = compiled(lambda linear: self.growth(linear, self.observation))(linear)
         sentences = self._rounded(values)
-        sentences += [f"Linear response: the slowest mode decays at {-float(np.max(growth)):.1f} /s."]
+        slowest = -float(np.max(self._grow(linear)))
+        sentences.append(f"Linear response: the slowest mode decays at {slowest:.1f} /s.")
         away = departure(self.network, values, linear.steady, dt=self.dt)
         if away > NEAR:
             sentences.append(

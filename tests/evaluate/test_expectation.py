@@ -143,7 +143,7 @@ def test_expectations_read_as_a_sentence(problem, steady):
     expected = expect(problem, stages, EvaluationSettings(), recording=Cost(2.0, 10**8))
     assert str(expected).startswith("Expected: 0.8 GB of memory, about ")
     assert "recording 2 s" in str(expected)
-    assert str(expected).endswith("and a minute or two of compiling unless that was done before.")
+    assert str(expected).endswith("and up to a minute of compiling unless that was done before.")
 
 
 def test_compiling_for_a_gpu_is_expected_to_take_longer(problem, steady, monkeypatch):

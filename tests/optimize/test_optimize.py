@@ -256,6 +256,23 @@ def test_a_loss_that_is_always_nan_is_called_diverged(directed):
     assert result.fitted == result.initial
 
 
+@pytest.mark.parametrize(("rate", "chosen"), [(0.45, "average"), (0.3, "best step"), (500.0, "start")])
+def test_a_descent_without_noise_ends_with_the_best_of_what_it_has_seen(rate, chosen, directed):
+    """A valley that steps cross, walk down, or leave; no program but that of the steps is needed to tell."""
+
+    def loss(values, key):
+        return (values["k"] - 3.0) ** 2
+
+    problem = problem_of_formula(network_of(*directed), [Parameter("k", 2.5, 0.2, 6.0)], loss, noisy=False)
+    fit = descend(problem, optax.sgd(rate), steps=6, patience=10, average=4, clip=1e6, key=jax.random.key(0))
+    reached, seen = float(problem.value(fit.point, jax.random.key(0))[0]), fit.history["loss"]
+    assert fit.chosen == chosen
+    assert reached <= seen.min() * (1 + 1e-9)
+    if chosen == "average":
+        assert reached < 0.9 * seen.min()
+    assert "_evaluated" not in vars(problem)
+
+
 @pytest.mark.slow
 def test_a_real_problem_survives_steps_that_are_not_finite(problem):
     """Loss and gradient of a simulation are NaN together, and the optimiser forgets such a step."""
