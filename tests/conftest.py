@@ -1,5 +1,6 @@
 """Shared fixtures. Everything is tested in 64 bits unless a test says otherwise."""
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -27,6 +28,9 @@ import jax
 # One device: many tests compile small programs, which takes twice as long for two. Scripts use all cores.
 jax.config.update("jax_num_cpu_devices", 1)
 
+# As the scripts have it: what packages make while they are imported is not searched for garbage, then or later.
+gc.disable()
+
 # What the library imports comes before the hook: under it, Python compiles all that is imported from its source.
 for name in ("brainmass", "braintools", "matplotlib.figure", "optax", "rich.progress", "scipy.stats", "xarray"):
     importlib.import_module(name)
@@ -42,6 +46,8 @@ import pytest  # noqa: E402
 
 import fitting  # noqa: E402, F401
 
+gc.freeze()
+gc.enable()
 jax.config.update("jax_enable_x64", True)
 
 
