@@ -48,6 +48,7 @@ import fitting  # noqa: E402, F401
 
 gc.freeze()
 gc.enable()
+gc.set_threshold(20_000, 10, 50)  # tracing makes many objects and little garbage
 jax.config.update("jax_enable_x64", True)
 
 
