@@ -372,6 +372,8 @@ def setup(
         predictor, parameters_of(config), foreseen(config, data, network.labels), objective, config.simulation.seeds
     )
     simulation = simulation_of(config, draft.network, observation)
+    if fit:
+        Fit.begin(draft)  # which refuses, before a recording is simulated, a problem that leaves nothing to fit
     stages = stages_of(config, simulation)
     other = {"horizon": None} | ({"duration": config.evaluation.duration} if config.evaluation.duration else {})
     verifier = simulation_of(config, draft.network, observation, **other)

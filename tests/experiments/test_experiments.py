@@ -662,6 +662,22 @@ def test_misspelt_and_mistyped_settings_are_refused(tmp_path):
         command.refuse_unknown(config)
 
 
+def test_nothing_to_fit_is_said_before_a_recording_is_simulated():
+    import jax
+    from scripting import build
+
+    fixed = [f"parameters.{name}.free=false" for name in ("k", "signal_speed", "sigma")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", ["experiment=debug", *fixed])
+    told = []
+    try:
+        with pytest.raises(InputError, match="no parameter is free"):
+            build.setup(config, told.append, progress=told.append)
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    assert told == []
+
+
 def test_help_names_every_choice():
     done = run("fit.py", "--help")
     assert done.returncode == 0, done.stderr
