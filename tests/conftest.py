@@ -28,7 +28,7 @@ import jax
 # One device: many tests compile small programs, which takes twice as long for two. Scripts use all cores.
 jax.config.update("jax_num_cpu_devices", 1)
 
-# As the scripts have it: what packages make while they are imported is not searched for garbage, then or later.
+# As the scripts have it: Python does not search for garbage in what packages make while they are imported.
 gc.disable()
 
 # What the library imports comes before the hook: under it, Python compiles all that is imported from its source.

@@ -4,8 +4,8 @@ import gc
 import os
 from pathlib import Path
 
-# What packages make while they are imported stays: it is not searched for garbage, then or later, which takes a third
-# of the time until a script does something.
+# What packages make while they are imported stays, so Python need not search it for garbage, then or later. The search
+# would take a third of the time until a script does something.
 gc.disable()
 import fitting  # noqa: E402, F401  prepares JAX before anything computes
 
