@@ -4,6 +4,7 @@ import gc
 import importlib
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 # Most of the tests' time is compiling. XLA's older emitters do it in two thirds of the time; simulations that they
@@ -107,6 +108,23 @@ def directed():
     np.fill_diagonal(weights, 0.0)
     assert not np.allclose(weights, weights.T)
     return weights, lengths
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The browser that ``FITTING_BROWSER`` names, or one that is installed, or else playwright's own Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    path = os.environ.get("FITTING_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    with sync_api.sync_playwright() as playwright:
+        try:
+            running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        except sync_api.Error as error:
+            pytest.skip(f"no browser: {str(error).splitlines()[0]}; python -m playwright install chromium")
+        yield running
+        running.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import html
 import io
-import shutil
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -159,36 +158,26 @@ def test_a_fit_is_read_as_it_was_written(results, tmp_path):
         read_fit(tmp_path, problem)
 
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-
-
 @pytest.mark.slow
-def test_the_page_in_a_browser(results, tmp_path):
+def test_the_page_in_a_browser(browser, results, tmp_path):
     """No error in the console, nothing asked of a network, every figure there, and nothing wider than a phone."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser is installed: {', '.join(BROWSERS)}")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
     _, _, summary, data = results(held_out=True)
     pictures = draw(summary, data, tmp_path, Observation(low_pass=1.0))
     write_html(summary, pictures, "python experiments/fit.py", "seed: 0", tmp_path / "report.html")
-    with playwright.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        for width in (390, 1280):
-            page = running.new_page(viewport={"width": width, "height": 800})
-            messages, requests = [], []
-            page.on("console", lambda message, messages=messages: messages.append(message.text))
-            page.on("pageerror", lambda error, messages=messages: messages.append(str(error)))
-            page.on("request", lambda request, requests=requests: requests.append(request.url))
-            page.goto((tmp_path / "report.html").as_uri())
-            assert messages == []
-            assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
-            sizes = page.eval_on_selector_all("img", "images => images.map(i => [i.naturalWidth, i.clientWidth])")
-            assert len(sizes) == len(pictures)
-            assert all(natural > 100 and 100 < shown <= width for natural, shown in sizes)
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
-            assert page.inner_text(".headline") == headline(summary)
-        running.close()
+    for width in (390, 1280):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        messages, requests = [], []
+        page.on("console", lambda message, messages=messages: messages.append(message.text))
+        page.on("pageerror", lambda error, messages=messages: messages.append(str(error)))
+        page.on("request", lambda request, requests=requests: requests.append(request.url))
+        page.goto((tmp_path / "report.html").as_uri())
+        assert messages == []
+        assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+        sizes = page.eval_on_selector_all("img", "images => images.map(i => [i.naturalWidth, i.clientWidth])")
+        assert len(sizes) == len(pictures)
+        assert all(natural > 100 and 100 < shown <= width for natural, shown in sizes)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.inner_text(".headline") == headline(summary)
 
 
 def test_a_pair_of_envelopes_is_that_of_the_connectivity(rng):
