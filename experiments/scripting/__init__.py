@@ -11,6 +11,8 @@ import fitting  # noqa: E402, F401  prepares JAX before anything computes
 
 gc.freeze()
 gc.enable()
+# Tracing and drawing make many objects and little garbage: it is searched for less often.
+gc.set_threshold(20_000)
 
 # Launchers start jobs in processes of their own, which must find these modules.
 _here = str(Path(__file__).resolve().parents[1])

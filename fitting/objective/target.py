@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -119,11 +119,8 @@ class Target:
 
         density = None
         if spectrum and all(piece.attrs.get("units") == "model" for piece in pieces):
-            logs = _of_every(
-                lambda x, fs: _log_spectrum(observation.resample(x, fs), observation, stretch), pieces, silent
-            )
-            density = jnp.exp(mean(logs))
-        fc = mean(_of_every(observation.fc, pieces, progress))
+            density = jnp.exp(mean(_of_every(_log_spectrum, (observation, stretch), pieces, silent)))
+        fc = mean(_of_every(Observation.fc, (observation,), pieces, progress))
         if not np.isfinite(fc).all():
             # Called by itself it says what is wrong, if it knows.
             for piece in pieces:
@@ -211,8 +208,9 @@ class Target:
         return None if self.pairs is None else ~self.pairs & ~np.eye(len(self.pairs), dtype=bool)
 
 
-def _log_spectrum(signals, observation: Observation, stretch: float):
+def _log_spectrum(observation: Observation, stretch: float, signals, fs: float):
     """Mean logarithm of the power of a recording's stretches; what is left over at its end is not used."""
+    signals = observation.resample(signals, fs)
     length = min(len(signals), round(min(stretch, len(signals)) * observation.fs))
     whole = len(signals) // length
     power = jax.vmap(observation.spectrum)(signals[: whole * length].reshape(whole, length, -1))
@@ -289,25 +287,26 @@ def subject_connectivity(
     ['01', '02']
     """
     pieces = _pieces(recordings, observation)
-    means = _of_subjects(_of_every(observation.fc, pieces, progress), pieces)
+    means = _of_subjects(_of_every(Observation.fc, (observation,), pieces, progress), pieces)
     return {subject: fc_target(np.asarray(fc), pieces[0]["region"].values.tolist()) for subject, fc in means.items()}
 
 
-def _alone(function):
-    """A compiled function of one element, with an axis of elements in front."""
-    program = compiled(function)
-    return lambda elements: program(elements[0])[None]
+@lru_cache(maxsize=16)
+def _alone(function, settings, fs: float):
+    """A compiled function of one piece, with an axis of pieces in front; the same one for the same settings."""
+    program = compiled(partial(function, *settings, fs=fs))
+    return lambda signals: program(signals[0])[None]
 
 
-def _of_every(function, pieces: Sequence[xr.DataArray], progress: Reporter) -> list[Array]:
-    """A function of signals and their rate, of every piece; those that are alike are shared out among all devices."""
+def _of_every(function, settings: tuple, pieces: Sequence[xr.DataArray], progress: Reporter) -> list[Array]:
+    """A function of settings, signals and their rate, of every piece; pieces that are alike go to all devices."""
     alike: dict[tuple, list[int]] = {}
     for number, piece in enumerate(pieces):
         alike.setdefault((piece.shape, piece.dtype, float(piece.attrs["fs"])), []).append(number)
     values: dict[int, Array] = {}
     for (_, _, fs), numbers in alike.items():
-        one = partial(function, fs=fs)
-        every = over_devices(one) if len(numbers) > 1 else _alone(one)
+        one = partial(function, *settings, fs=fs)
+        every = over_devices(one) if len(numbers) > 1 else _alone(function, settings, fs)
         for some in rounds_over_devices(len(numbers)):
             # Means are taken off before they fill the digits that 32 bits have.
             signals = (pieces[number].values for number in numbers[some])

@@ -9,6 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 from fitting.data import good_pieces, lobe_order
@@ -38,11 +40,13 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG and as PDF; returns the PNG's path."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    figure.set_dpi(200)
     with mpl.rc_context(STYLE):
-        figure.savefig(path.with_suffix(".png"), dpi=200)
+        # Figure.savefig draws everything twice, for boxes that these figures do not ask for.
+        FigureCanvasAgg(figure).print_png(path.with_suffix(".png"))
         # Laid out once for both, which takes as long as drawing.
         figure.set_layout_engine("none")
-        figure.savefig(path.with_suffix(".pdf"))
+        FigureCanvasPdf(figure).print_pdf(path.with_suffix(".pdf"))
     return path.with_suffix(".png")
 
 

@@ -6,21 +6,22 @@ import jax
 import numpy as np
 import pytest
 
-from fitting.data import hcp_aal2
+from fitting.data import hcp_aal2, recording
 from fitting.evaluate import Ceiling, SeedScores, fresh_seeds, split_half_ceiling
-from fitting.network import Network, simulated_recording
+from fitting.network import Network, simulate
 from fitting.objective import Target
 from fitting.optimize import Parameter, Problem
 from fitting.predict import Simulation
-from fitting.signal import Observation
+from fitting.signal import Observation, resample
 
 
 def scored(seconds, regions, recordings, drive, seeds=12):
     """By the low-pass of envelopes: scores of the true parameters on each recording of a network, and its ceiling."""
     parameters = {"drive": drive, "k": 3.0, "signal_speed": 10.0, "sigma": 0.05}
     network = Network(hcp_aal2(regions=regions), parameters=parameters)
-    keys = [jax.random.key(100 + number) for number in range(recordings)]
-    made = [simulated_recording(network, {}, duration=1000.0 * seconds, dt=1.0, key=key) for key in keys]
+    run = jax.jit(lambda key: simulate(network, {}, duration=1000.0 * seconds + 2000.0, dt=1.0, key=key).rates)
+    signals = [resample(run(jax.random.key(100 + n))[2000:], 100 * seconds) for n in range(recordings)]
+    made = [recording(np.asarray(x), 100.0, network.labels) for x in signals]
     free = [Parameter("k", 3.0, 0.5, 10.0)]
     for low_pass in (None, 1.0):
         observation = Observation(low_pass=low_pass, orthogonalize=False)
