@@ -120,7 +120,7 @@ class Target:
         density = None
         if spectrum and all(piece.attrs.get("units") == "model" for piece in pieces):
             density = jnp.exp(mean(_of_every(_log_spectrum, (observation, stretch), pieces, silent)))
-        fc = mean(_of_every(Observation.fc, (observation,), pieces, progress))
+        fc = mean(_of_every(observation.fc, (), pieces, progress))
         if not np.isfinite(fc).all():
             # Called by itself it says what is wrong, if it knows.
             for piece in pieces:
@@ -287,7 +287,7 @@ def subject_connectivity(
     ['01', '02']
     """
     pieces = _pieces(recordings, observation)
-    means = _of_subjects(_of_every(Observation.fc, (observation,), pieces, progress), pieces)
+    means = _of_subjects(_of_every(observation.fc, (), pieces, progress), pieces)
     return {subject: fc_target(np.asarray(fc), pieces[0]["region"].values.tolist()) for subject, fc in means.items()}
 
 
