@@ -94,11 +94,11 @@ def test_recordings_that_are_alike_are_shared_out_and_others_are_not_lost(rng):
 
 
 def test_recordings_of_one_observation_share_a_program_and_other_observations_do_not(rng, monkeypatch):
-    made = []
-    monkeypatch.setattr(target, "compiled", lambda function: made.append(1) or compiled(function))
+    programs = []
+    monkeypatch.setattr(target, "compiled", lambda function: programs.append(function) or compiled(function))
     two = [recording(rng.standard_normal((800, 3)), 100.0, ["A.L", "A.R", "B.L"]) for _ in range(2)]
     for number, observation in enumerate((Observation(), Observation(band=(13.0, 30.0))), 1):
         for one in two:
             fc = Target.of_recordings([one], observation, spectrum=False).fc
             np.testing.assert_allclose(fc, observation.fc(jnp.asarray(one.values), 100.0), rtol=1e-9, atol=1e-12)
-        assert len(made) == number
+        assert len(programs) == number
